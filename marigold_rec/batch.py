@@ -1,0 +1,77 @@
+"""One training batch: what the reader yields, the pipeline moves and the model takes.
+
+Shapes: B rows of this rank (always the configured batch size: a last batch that is too short is
+filled up with empty rows, see `num_rows`), D dense features, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.streamable import Pipelineable
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a rank stands in its order of rows.
+
+    The first `rows` rows of this rank's order of epoch `epoch` precede the end of the batch that
+    carries the cursor. The order is a pure function of (seed, epoch, world size), so this is all
+    that a resume needs.
+    """
+
+    epoch: int
+    rows: int
+
+
+@dataclass
+class Batch(Pipelineable):
+    """B rows of one rank.
+
+    Rows from `num_rows` on are filling: no ids, zero dense values, nothing observed, weight 0.
+    They keep every batch of every rank of one shape, contribute exactly zero to every loss and
+    gradient, and are dropped from predictions.
+    """
+
+    sparse: KeyedJaggedTensor
+    """Keys in the order of the config's sparse features; stride B."""
+    dense_BD: Tensor
+    """float32."""
+    labels_BT: Tensor
+    """float32; 0 where not observed."""
+    observed_BT: Tensor
+    """float32, 1 where the label counts, else 0."""
+    weights_B: Tensor
+    """float32 row weights, >= 0."""
+    num_rows: int
+    cursor: Cursor
+    sources: tuple[str, ...] = ()
+    """The files and row groups that the rows come from, for error messages."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Extra columns asked of the reader (name -> pyarrow array of `num_rows`); never moved."""
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+        return self._map(lambda t: t.to(device=device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        return self._map(lambda t: t.pin_memory())
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        for tensor in (self.sparse, self.dense_BD, self.labels_BT, self.observed_BT):
+            tensor.record_stream(stream)  # pyright: ignore[reportArgumentType]
+        self.weights_B.record_stream(stream)  # pyright: ignore[reportArgumentType]
+
+    def _map(self, move: Any) -> Batch:
+        return replace(
+            self,
+            sparse=move(self.sparse),
+            dense_BD=move(self.dense_BD),
+            labels_BT=move(self.labels_BT),
+            observed_BT=move(self.observed_BT),
+            weights_B=move(self.weights_B),
+        )

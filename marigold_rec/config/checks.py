@@ -1,0 +1,113 @@
+"""Checks that span sections of the config; each returns one line per problem."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.config.schema import Config, StaticBalancerConfig
+from marigold_rec.config.tables import resolve_tables
+
+
+def cross_field_problems(config: Config) -> list[str]:
+    return [
+        *_duplicates("features", (f.name for f in config.features)),
+        *_duplicates("tasks", (t.name for t in config.tasks)),
+        *([] if config.tasks else ["tasks: there is no task; add one"]),
+        *_tables(config),
+        *_leaks(config),
+        *_twin_tasks(config),
+        *_balancer(config),
+        *_dates(config),
+    ]
+
+
+def _duplicates(section: str, names: Iterable[str]) -> list[str]:
+    return [
+        f"{section}: the name {name!r} is used {count} times; names must be unique"
+        for name, count in Counter(names).items()
+        if count > 1
+    ]
+
+
+def _tables(config: Config) -> list[str]:
+    if not config.sparse_features:
+        return ["features: there is no sparse feature (hash, id, bucketize or vocab); add one"]
+    try:
+        known = [table.name for table in resolve_tables(config.sparse_features)]
+    except ValueError as error:
+        return [f"features: {line}" for line in str(error).splitlines()]
+    return [
+        f"sharding.tables.{name}: no feature has this table; {did_you_mean(name, known)}"
+        for name in config.sharding.tables
+        if name not in known
+    ]
+
+
+def _leaks(config: Config) -> list[str]:
+    """A label, or what decides whether it is observed, must never be an input."""
+    outcomes = {
+        column: task.name
+        for task in config.tasks
+        for column in (task.label, task.observed_if)
+        if column is not None
+    }
+    return [
+        f"features.{feature.name}: its column {feature.source!r} is an outcome of task "
+        f"{outcomes[feature.source]!r}; the model would see the answer; remove the feature"
+        for feature in config.features
+        if feature.source in outcomes
+    ]
+
+
+def _twin_tasks(config: Config) -> list[str]:
+    first: dict[tuple[str, str, str | None], str] = {}
+    problems = []
+    for task in config.tasks:
+        wiring = (task.kind, task.label, task.observed_if)
+        if wiring in first:
+            problems.append(
+                f"tasks.{task.name}: has the same kind, label and observed_if as task "
+                f"{first[wiring]!r}; point one of them at its own label"
+            )
+        first.setdefault(wiring, task.name)
+    return problems
+
+
+def _balancer(config: Config) -> list[str]:
+    balancer = config.balancer
+    if isinstance(balancer, StaticBalancerConfig):
+        key, named = "weights", balancer.weights
+    else:
+        key, named = "preference", balancer.preference
+    problems = [
+        f"balancer.{key}.{name}: there is no such task; {did_you_mean(name, config.task_names)}"
+        for name in named
+        if name not in config.task_names
+    ]
+    if isinstance(balancer, StaticBalancerConfig) and all(
+        balancer.weights.get(name, 1.0) == 0 for name in config.task_names
+    ):
+        problems.append("balancer.weights: every task weighs 0; give one a positive weight")
+    return problems
+
+
+def _dates(config: Config) -> list[str]:
+    """Evaluation must come after training: a shared day is leakage, a swapped pair a mistake."""
+    data = config.data
+    if data.eval is None or data.eval.dates is None:
+        return []
+    if data.train.dates is None:
+        if data.train.path == data.eval.path:
+            return [
+                "data.train.dates: missing while data.eval.dates is given: training would read "
+                "the evaluation days too; give the training days"
+            ]
+        return []
+    if data.train.dates[1] >= data.eval.dates[0]:
+        return [
+            f"data.eval.dates: evaluation starts on {data.eval.dates[0]}, but training runs to "
+            f"{data.train.dates[1]}; evaluation must start after the last training day"
+        ]
+    return []

@@ -1,0 +1,79 @@
+"""Finds the section of the config tree at a path, and the known name nearest to a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from marigold_rec.config.schema import Config, Section
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or the list of known names when none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known here: {', '.join(names)}" if names else "nothing may stand here"
+
+
+def names_at(path: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the section at a pydantic error's path, [] if there is none."""
+    here: Any = Config
+    for part in path:
+        here = _child(here, part)
+    here = _strip(here)
+    return list(here.model_fields) if _is_section(here) else []
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _strip(kind: Any) -> Any:
+    """Without Annotated and without `| None`."""
+    while True:
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+            continue
+        if get_origin(kind) in (Union, types.UnionType):
+            rest = [arg for arg in get_args(kind) if arg is not type(None)]
+            if len(rest) == 1:
+                kind = rest[0]
+                continue
+        return kind
+
+
+def _child(kind: Any, part: int | str) -> Any:
+    kind = _strip(kind)
+    if _is_section(kind):
+        field = kind.model_fields.get(str(part))
+        return field.annotation if field is not None else None
+    if get_origin(kind) in (Union, types.UnionType):
+        return next((m for m in _members(kind) if part in _tags(m)), None)
+    if get_origin(kind) is tuple and isinstance(part, int):
+        return get_args(kind)[0]
+    return None
+
+
+def _members(union: Any) -> list[Any]:
+    members: list[Any] = []
+    for arg in map(_strip, get_args(union)):
+        nested = get_origin(arg) in (Union, types.UnionType)
+        members += _members(arg) if nested else [arg]
+    return members
+
+
+def _tags(section: Any) -> tuple[Any, ...]:
+    """The tags by which a section stands in a tagged union: its Literal `kind` or `name`."""
+    if not _is_section(section):
+        return ()
+    return tuple(
+        value
+        for key in ("kind", "name")
+        if (field := section.model_fields.get(key)) is not None
+        and get_origin(field.annotation) is Literal
+        for value in get_args(field.annotation)
+    )

@@ -1,0 +1,336 @@
+"""The config tree: one frozen, typed model per section; unknown keys are refused.
+
+Every field has a default except what only the user can know (features and tasks). Units stand in
+the names. Cross-field checks stand beside their fields; what depends on the number of ranks is
+checked in `launch/build.py`, once that number is known.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Width = Annotated[int, Field(ge=1, le=65536)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown keys, no NaN, no silent type conversion."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class RunConfig(Section):
+    name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    dir: str = Field("runs", description="Parent folder; the run writes only below dir/name.")
+    seed: int = Field(7, ge=0, lt=2**31)
+    epochs: int = Field(1, ge=1)
+    steps: int | None = Field(None, ge=1, description="Stop after this many steps; null: no limit.")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class SplitConfig(Section):
+    path: str | None = Field(None, description="Overrides data.path for this split.")
+    dates: tuple[datetime.date, datetime.date] | None = Field(
+        None, description="First and last day (both included) of Hive-style dt=YYYY-MM-DD folders."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SplitConfig:
+        if self.dates is not None and self.dates[0] > self.dates[1]:
+            raise ValueError(f"dates run backwards: {self.dates[0]} is after {self.dates[1]}")
+        return self
+
+
+class SyntheticConfig(Section):
+    """The embedded click log with known truth, made on first use when data.path is null."""
+
+    days: int = Field(6, ge=1, le=366)
+    rows_per_day: int = Field(40_000, ge=100)
+    users: int = Field(20_000, ge=10)
+    items: int = Field(4_000, ge=10)
+    seed: int = Field(1, ge=0)
+
+
+class DataConfig(Section):
+    path: str | None = Field(
+        None,
+        description="Folder or any fsspec URL of Parquet files; null: the embedded synthetic log.",
+    )
+    synthetic: SyntheticConfig = SyntheticConfig()
+    train: SplitConfig = SplitConfig()
+    eval: SplitConfig | None = None
+    batch_size: int = Field(2048, ge=1, description="Rows per rank and step.")
+    eval_batch_size: int | None = Field(None, ge=1, description="null: the same as batch_size.")
+    shuffle_rows: int = Field(
+        262_144, ge=0, description="Rows per rank that are shuffled together; 0: file order."
+    )
+    weight: str | None = Field(None, description="Column of per-row loss weights (>= 0).")
+    verify_checksums: bool = True
+    reader_threads: int = Field(1, ge=1, le=64)
+    max_invalid_labels: float = Field(
+        0.01,
+        ge=0.0,
+        le=1.0,
+        description="Refuse the data when more than this share of a task's labels is invalid.",
+    )
+
+
+class _Feature(Section):
+    name: Name
+    column: str | None = Field(None, description="Parquet column; null: the feature's name.")
+
+    @property
+    def source(self) -> str:
+        return self.column if self.column is not None else self.name
+
+
+class _SparseFeature(_Feature):
+    table: Name | None = Field(None, description="Embedding table; null: one of its own.")
+    dim: int | None = Field(None, ge=1, le=8192, description="Width of an embedding row.")
+    pooling: Literal["sum", "mean"] | None = Field(
+        None, description="How a list's rows are joined; null: as the table's other features, sum."
+    )
+
+    @property
+    def table_name(self) -> str:
+        return self.table if self.table is not None else self.name
+
+
+class HashFeature(_SparseFeature):
+    """Integers or strings, or lists of them: 64-bit mix, then modulo `rows`."""
+
+    kind: Literal["hash"]
+    rows: int | None = Field(None, ge=1)
+
+
+class IdFeature(_SparseFeature):
+    """Integers (or lists) already in [0, rows)."""
+
+    kind: Literal["id"]
+    rows: int | None = Field(None, ge=1)
+    out_of_range: Literal["error", "drop", "clamp"] = Field(
+        "error", description="drop: the id is left out of its bag; clamp: the last row. Counted."
+    )
+
+
+class BucketizeFeature(_SparseFeature):
+    """A number cut at `boundaries`: row i holds boundaries[i-1] <= x < boundaries[i]."""
+
+    kind: Literal["bucketize"]
+    boundaries: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> BucketizeFeature:
+        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
+            raise ValueError("boundaries must rise strictly")
+        return self
+
+    @property
+    def rows(self) -> int:
+        return len(self.boundaries) + 1
+
+
+class VocabFeature(_SparseFeature):
+    """Known values get a row each, in the order given; any other value shares row 0."""
+
+    kind: Literal["vocab"]
+    values: tuple[str | int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> VocabFeature:
+        if len({type(v) for v in self.values}) > 1:
+            raise ValueError("values must be all strings or all integers")
+        if len(set(self.values)) != len(self.values):
+            raise ValueError("values must be unique")
+        return self
+
+    @property
+    def rows(self) -> int:
+        return len(self.values) + 1
+
+
+class Standardize(Section):
+    mean: float
+    std: float = Field(gt=0)
+
+
+class DenseFeature(_Feature):
+    """A number fed to the dense part: fill missing, then log1p, then clip, then standardize."""
+
+    kind: Literal["dense"]
+    missing: float = Field(0.0, description="Takes the place of null and NaN (raw units).")
+    transform: Literal["none", "log1p"] = Field("none", description="log1p: sign(x) log(1+|x|).")
+    clip: tuple[float, float] | None = Field(None, description="Limits after the transform.")
+    standardize: Standardize | None = Field(None, description="(x - mean) / std, applied last.")
+
+    @model_validator(mode="after")
+    def _clip_ordered(self) -> DenseFeature:
+        if self.clip is not None and self.clip[0] >= self.clip[1]:
+            raise ValueError(f"clip must rise: {self.clip[0]} is not below {self.clip[1]}")
+        return self
+
+
+SparseFeature = HashFeature | IdFeature | BucketizeFeature | VocabFeature
+Feature = Annotated[SparseFeature | DenseFeature, Field(discriminator="kind")]
+
+
+class _Task(Section):
+    name: Name
+    label: str = Field(description="Parquet column; null means unobserved.")
+    observed_if: str | None = Field(
+        None, description="0/1 column; the label counts only where it is 1."
+    )
+
+
+class BinaryTask(_Task):
+    kind: Literal["binary"]
+
+
+class WatchTimeTask(_Task):
+    """Watch time in seconds, learned on log(1+s); predictions are in seconds."""
+
+    kind: Literal["watch_time"]
+    method: Literal["log_mse", "log_huber"] = "log_mse"
+    huber_delta: float = Field(1.0, gt=0, description="In units of log(1+s).")
+    max_s: float = Field(86_400.0, gt=0, description="Longer labels are invalid, in seconds.")
+
+
+Task = Annotated[BinaryTask | WatchTimeTask, Field(discriminator="kind")]
+
+
+class _Model(Section):
+    tower_layers: tuple[Width, ...] = (32,)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+
+class SharedBottomModel(_Model):
+    name: Literal["shared_bottom"]
+    bottom_layers: tuple[Width, ...] = Field((128, 64), min_length=1)
+
+
+class MMoEModel(_Model):
+    name: Literal["mmoe"]
+    experts: int = Field(4, ge=1)
+    expert_layers: tuple[Width, ...] = Field((64, 32), min_length=1)
+
+
+class PLEModel(_Model):
+    name: Literal["ple"]
+    levels: int = Field(2, ge=1)
+    shared_experts: int = Field(2, ge=1)
+    task_experts: int = Field(1, ge=1, description="Experts of each task, per level.")
+    expert_layers: tuple[Width, ...] = Field((64, 32), min_length=1)
+
+
+Model = Annotated[SharedBottomModel | MMoEModel | PLEModel, Field(discriminator="name")]
+
+
+class StaticBalancerConfig(Section):
+    """Fixed task weights, normalised to sum to the number of tasks' weights given (no change)."""
+
+    name: Literal["static"]
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Task name -> weight; tasks not named weigh 1."
+    )
+
+
+class MarigoldBalancerConfig(Section):
+    """Balance the tasks' descent along the step that is being taken (see docs/marigold.md)."""
+
+    name: Literal["marigold"]
+    every_n_steps: int = Field(10, ge=1, description="One probe (an extra dense forward) per n.")
+    alpha: float | None = Field(
+        None, gt=0, description="Fairness: 1 Nash-MTL, 2 FairGrad, null: infinity (MGDA, min-norm)."
+    )
+    log_losses: bool = Field(True, description="Balance log f_i (relative descent), not f_i.")
+    lr: float = Field(0.05, gt=0, description="Step of the weight update, in log-weight units.")
+    ema: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the running mean of h.")
+    probe_norm: float = Field(
+        0.1, gt=0, description="Length of the probe step ||mu d|| over the whole global batch."
+    )
+    min_weight: float = Field(0.01, ge=0, lt=1, description="Floor of a task's share of weight.")
+    preference: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Task name -> preference; tasks not named have 1."
+    )
+
+
+Balancer = Annotated[StaticBalancerConfig | MarigoldBalancerConfig, Field(discriminator="name")]
+
+
+class SparseOptimizerConfig(Section):
+    name: Literal["rowwise_adagrad"] = "rowwise_adagrad"
+    lr: float = Field(0.05, gt=0)
+    eps: float = Field(1e-8, gt=0)
+
+
+class DenseOptimizerConfig(Section):
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(0, ge=0, description="Linear warm-up from lr/n to lr.")
+    clip_norm: float | None = Field(
+        None, gt=0, description="Largest global norm of the dense gradients; null: no clipping."
+    )
+
+
+class OptimizerConfig(Section):
+    sparse: SparseOptimizerConfig = SparseOptimizerConfig()
+    dense: DenseOptimizerConfig = DenseOptimizerConfig()
+
+
+ShardingType = Literal["auto", "table_wise", "row_wise", "column_wise"]
+
+
+class ShardingConfig(Section):
+    default: ShardingType = Field("auto", description="auto: the planner chooses.")
+    tables: dict[str, ShardingType] = Field(default_factory=dict, description="Table -> type.")
+    hbm_gib: float = Field(32.0, gt=0, description="Accelerator memory per rank, for the planner.")
+    host_gib: float = Field(64.0, gt=0, description="Host memory per rank, for the planner.")
+
+
+class CheckpointConfig(Section):
+    every_n_steps: int | None = Field(None, ge=1, description="null: only at the end and on stop.")
+    keep: int = Field(2, ge=1)
+
+
+class LoggingConfig(Section):
+    every_n_steps: int = Field(50, ge=1)
+    tensorboard: bool = True
+
+
+class DistributedConfig(Section):
+    timeout_s: int = Field(600, ge=1, description="Collectives give up after this long.")
+    threads_per_rank: int | None = Field(
+        None, ge=1, description="Intra-op threads on CPU; null: cores / ranks on this machine."
+    )
+
+
+class Config(Section):
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    features: tuple[Feature, ...]
+    tasks: tuple[Task, ...]
+    model: Model = MMoEModel(name="mmoe")
+    balancer: Balancer = MarigoldBalancerConfig(name="marigold")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    sharding: ShardingConfig = ShardingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+    distributed: DistributedConfig = DistributedConfig()
+
+    @property
+    def sparse_features(self) -> tuple[SparseFeature, ...]:
+        return tuple(f for f in self.features if not isinstance(f, DenseFeature))
+
+    @property
+    def dense_features(self) -> tuple[DenseFeature, ...]:
+        return tuple(f for f in self.features if isinstance(f, DenseFeature))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.tasks)

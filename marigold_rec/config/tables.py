@@ -1,0 +1,75 @@
+"""Embedding tables, as the features define them together.
+
+Features that name the same table share its rows. One of them (or several, alike) gives `rows` and
+`dim`; the others may leave them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from marigold_rec.config.schema import SparseFeature
+
+_DEFAULT_DIM = 16
+
+
+@dataclass(frozen=True)
+class Table:
+    """One embedding table: `rows` x `dim`, read by `features` (names, in config order)."""
+
+    name: str
+    rows: int
+    dim: int
+    pooling: Literal["sum", "mean"]
+    features: tuple[str, ...]
+
+
+def resolve_tables(features: tuple[SparseFeature, ...]) -> tuple[Table, ...]:
+    """The tables of `features`, in order of first mention.
+
+    Raises ValueError with one line per problem: no `rows` given for a table, or features of one
+    table that contradict each other in `rows`, `dim` or `pooling`.
+    """
+    members: dict[str, list[SparseFeature]] = {}
+    for feature in features:
+        members.setdefault(feature.table_name, []).append(feature)
+    problems: list[str] = []
+    tables: list[Table] = []
+    for name, group in members.items():
+        given: dict[str, set[object]] = {
+            "rows": {f.rows for f in group if f.rows is not None},
+            "dim": {f.dim for f in group if f.dim is not None},
+            "pooling": {f.pooling for f in group if f.pooling is not None},
+        }
+        kinds = {f.kind for f in group}
+        users = ", ".join(f.name for f in group)
+        if len(kinds) > 1:
+            problems.append(
+                f"table {name!r}: features {users} share it but are of kinds {sorted(kinds)}; "
+                "features that share a table must be of one kind"
+            )
+        problems += [
+            f"table {name!r}: features {users} give different values of {key}: "
+            f"{sorted(values, key=str)}; give it once, or alike"
+            for key, values in given.items()
+            if len(values) > 1
+        ]
+        if not given["rows"]:
+            problems.append(
+                f"table {name!r}: no feature gives its number of rows ({users}); add rows: N to one"
+            )
+        if problems:
+            continue
+        tables.append(
+            Table(
+                name=name,
+                rows=next(f.rows for f in group if f.rows is not None),
+                dim=next((f.dim for f in group if f.dim is not None), _DEFAULT_DIM),
+                pooling=next((f.pooling for f in group if f.pooling is not None), "sum"),
+                features=tuple(f.name for f in group),
+            )
+        )
+    if problems:
+        raise ValueError("\n".join(problems))
+    return tuple(tables)

@@ -1,0 +1,42 @@
+"""What the training machinery asks of a model: a network over the shared representation, and heads.
+
+Shapes: B rows, R width of the pooled embeddings, D dense features, H width of a tower's output,
+K outputs of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class TaskHead(Protocol):
+    """Turns a tower's output into one task's prediction and loss. A torch.nn.Module."""
+
+    def __call__(self, tower_BH: Tensor) -> Tensor:
+        """Raw output_BK, float32 (also under autocast)."""
+        ...
+
+    def loss(self, output_BK: Tensor, label_B: Tensor) -> Tensor:
+        """Loss of each row, [B], float32. Finite for any finite output and valid label."""
+        ...
+
+    def predict(self, output_BK: Tensor) -> Tensor:
+        """Prediction of each row, [B], in the label's own units (probability, seconds)."""
+        ...
+
+
+@runtime_checkable
+class Network(Protocol):
+    """The dense part of a model. A torch.nn.Module: trunk, experts, gates, towers and heads."""
+
+    def __call__(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
+        """Each head's raw output_BK, in the order of the config's tasks."""
+        ...
+
+    @property
+    def heads(self) -> list[TaskHead]:
+        """One head per task, in the order of the config's tasks."""
+        ...
