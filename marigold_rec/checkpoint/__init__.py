@@ -1,0 +1,7 @@
+"""Checkpoints: complete or invisible, verified before they are read."""
+
+from marigold_rec.checkpoint.compatibility import config_differences
+from marigold_rec.checkpoint.manifest import Manifest, read_manifest
+from marigold_rec.checkpoint.store import CheckpointStore, Found
+
+__all__ = ["CheckpointStore", "Found", "Manifest", "config_differences", "read_manifest"]

@@ -49,11 +49,37 @@ class SplitConfig(Section):
 class SyntheticConfig(Section):
     """The embedded click log with known truth, made on first use when data.path is null."""
 
-    days: int = Field(6, ge=1, le=366)
-    rows_per_day: int = Field(40_000, ge=100)
-    users: int = Field(20_000, ge=10)
-    items: int = Field(4_000, ge=10)
-    seed: int = Field(1, ge=0)
+    days: int = Field(default=6, ge=1, le=366, description="From 2024-01-01 on.")
+    rows_per_day: int = Field(
+        default=40_000, ge=100, le=20_000_000, description="One day fits in memory."
+    )
+    users: int = Field(default=20_000, ge=10, description="On the first day; see cold_share.")
+    items: int = Field(default=4_000, ge=10, description="On the first day; see cold_share.")
+    seed: int = Field(default=1, ge=0)
+    click_rate: float = Field(
+        default=0.2, gt=0, lt=1, description="Expected share on the first day."
+    )
+    conversion_rate: float = Field(
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="Of clicked rows, in the end; expected on the first day.",
+    )
+    conversion_delay_h: float = Field(
+        default=12.0, gt=0, description="Mean of the exponential time from click to conversion."
+    )
+    cold_share: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="New items (users) each day, as a share of items (users).",
+    )
+    conflict: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Correlation of the factors of click and conversion: 0.5 - 1.5 * conflict.",
+    )
 
 
 class DataConfig(Section):

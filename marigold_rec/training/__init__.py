@@ -1,0 +1,24 @@
+"""The train wrapper, the loop, and what a run writes."""
+
+from marigold_rec.training.evaluation import Evaluation, evaluate
+from marigold_rec.training.objective import Objective, StepOutput
+from marigold_rec.training.run_log import LOGGER, RunLog, start_logging, write_summary
+from marigold_rec.training.stop import StopRequest, stop_on_signals
+from marigold_rec.training.task import TrainTask
+from marigold_rec.training.trainer import Outcome, Trainer
+
+__all__ = [
+    "LOGGER",
+    "Evaluation",
+    "Objective",
+    "Outcome",
+    "RunLog",
+    "StepOutput",
+    "StopRequest",
+    "TrainTask",
+    "Trainer",
+    "evaluate",
+    "start_logging",
+    "stop_on_signals",
+    "write_summary",
+]

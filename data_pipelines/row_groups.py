@@ -1,0 +1,110 @@
+"""Decodes row groups: only the columns asked for, checksums verified, errors named."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipelines.catalog import Catalog, DataFile
+from data_pipelines.partition import Piece
+from marigold_rec.errors import DataError
+from marigold_rec.transforms import plain_type
+
+
+class RowGroups:
+    """Reads pieces of a catalog's row groups. Safe in threads.
+
+    Pieces of one row group follow each other in a rank's order, so the last few decoded groups are
+    kept: a group that is cut into many pieces is decoded about once.
+    """
+
+    def __init__(
+        self, catalog: Catalog, columns: Sequence[str], *, verify_checksums: bool, keep: int
+    ) -> None:
+        self._catalog = catalog
+        self._columns = list(columns)
+        # Files may differ in what is storage and not meaning; their tables must join all the same.
+        self._schema = pa.schema(
+            [(name, plain_type(catalog.schema.field(name).type)) for name in columns]
+        )
+        self._verify_checksums = verify_checksums
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._decoded: OrderedDict[int, pa.Table] = OrderedDict()
+        self._decoding: dict[int, threading.Lock] = {}
+
+    def read(self, piece: Piece) -> pa.Table:
+        """The rows of `piece`, without a copy of the decoded group.
+
+        Raises DataError, naming file and row group, when the file cannot be read, fails its
+        checksums or is not the one that was scanned.
+        """
+        file, group = self._catalog.locate(piece.group)
+        if piece.num_rows == file.rows_per_group[group]:
+            return self._decode(file, group)
+        return self._shared(piece.group, file, group).slice(piece.start, piece.num_rows)
+
+    def source(self, piece: Piece) -> str:
+        file, group = self._catalog.locate(piece.group)
+        return f"{file.path} row group {group}"
+
+    def _shared(self, index: int, file: DataFile, group: int) -> pa.Table:
+        """The decoded group, kept for the other pieces of it."""
+        with self._lock:
+            lock = self._decoding.setdefault(index, threading.Lock())
+        # Two threads that want the same group: one decodes, the other waits for it.
+        with lock:
+            with self._lock:
+                if index in self._decoded:
+                    self._decoded.move_to_end(index)
+                    return self._decoded[index]
+            table = self._decode(file, group)
+            with self._lock:
+                self._decoded[index] = table
+                while len(self._decoded) > self._keep:
+                    self._decoding.pop(self._decoded.popitem(last=False)[0], None)
+        return table
+
+    def _decode(self, file: DataFile, group: int) -> pa.Table:
+        storage = self._catalog.storage
+        try:
+            size = storage.size(file.path)
+            if size != file.size:
+                raise DataError(_replaced(file, f"it has {size:,} bytes, had {file.size:,}"))
+            with storage.open_parquet(
+                file.path, verify_checksums=self._verify_checksums
+            ) as parquet:
+                _require_same_groups(file, parquet.metadata)
+                table = parquet.read_row_group(group, columns=self._columns, use_threads=False)
+            table = table.select(self._columns)
+            if table.schema != self._schema:
+                table = table.cast(self._schema)
+        except DataError:
+            raise
+        # A storage library may raise anything of its own: none of it must lose file and row group.
+        except Exception as error:
+            raise DataError(
+                f"{file.path} row group {group}: cannot be read ({type(error).__name__}: {error}); "
+                "the file is damaged or out of reach; write it again, or move it away and restart"
+            ) from error
+        return table
+
+
+def _require_same_groups(file: DataFile, metadata: pq.FileMetaData) -> None:
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    rows = tuple(group.num_rows for group in groups)
+    if rows != file.rows_per_group:
+        raise DataError(_replaced(file, f"its row groups hold {rows} rows, not as scanned"))
+    if tuple(group.total_byte_size for group in groups) != file.bytes_per_group:
+        raise DataError(_replaced(file, "its row groups are not those that were scanned"))
+
+
+def _replaced(file: DataFile, what: str) -> str:
+    return (
+        f"{file.path}: the file was replaced while the run reads it: {what}; "
+        "write new data into new files, and restart"
+    )

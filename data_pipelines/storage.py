@@ -1,0 +1,62 @@
+"""Opens Parquet files: local paths directly, any other fsspec URL through its file system."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The file system that `url` (a local path or an fsspec URL) stands on. Picklable."""
+
+    url: str
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        return url_to_fs(self.url)
+
+    @property
+    def file_system(self) -> Any:
+        return self._opened[0]
+
+    @property
+    def root(self) -> str:
+        """`url` as a path on `file_system`."""
+        return self._opened[1]
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.file_system, LocalFileSystem)
+
+    def size(self, path: str) -> int:
+        """Bytes of the file now. Raises FileNotFoundError."""
+        if self.is_local:
+            return os.stat(path).st_size
+        return int(self.file_system.size(path))
+
+    def open_parquet(self, path: str, *, verify_checksums: bool = False) -> pq.ParquetFile:
+        """The file with its footer read; to be closed by the caller.
+
+        Remote column chunks are fetched in few large requests (pre_buffer); on a local disk that
+        would only cost memory.
+        """
+        source = path if self.is_local else self.file_system.open(path, "rb")
+        return pq.ParquetFile(
+            source,
+            page_checksum_verification=verify_checksums,
+            pre_buffer=not self.is_local,
+        )
+
+    def __getstate__(self) -> dict[str, str]:
+        # An open connection must not travel to another process.
+        return {"url": self.url}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        object.__setattr__(self, "url", state["url"])

@@ -1,0 +1,47 @@
+"""The few command-line flags; everything else lives in the config tree."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Arguments:
+    config: str
+    overrides: tuple[str, ...]
+    dry_run: bool
+    print_config: bool
+    resume: str
+
+
+def parse_arguments(description: str, argv: list[str] | None = None) -> Arguments:
+    """Exits with 2 (as every config error does) when the flags are wrong."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key.path=value",
+        help="override a setting; a list's entry by index or name: features.user_id.rows=1000",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check config, data, labels and sharding plan, take one step, write nothing",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the effective config and stop"
+    )
+    parser.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto (default): from the run's newest good checkpoint, if there is one; "
+        "never: start again, the old run's files are moved aside; PATH: that checkpoint",
+    )
+    # Overrides may stand between and after the flags.
+    found = parser.parse_intermixed_args(argv)
+    return Arguments(
+        found.config, tuple(found.overrides), found.dry_run, found.print_config, found.resume
+    )

@@ -1,0 +1,131 @@
+"""The composition root: from a config to data, model, trainer. Every doorway builds through here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.types import ShardingPlan
+
+from data_pipelines.catalog import Catalog, check_data, needed_columns, scan
+from data_pipelines.partition import require_one_step
+from data_pipelines.reader import ParquetReader
+from data_pipelines.synthetic import ensure_log
+from marigold_rec.balancing import build_balancer
+from marigold_rec.config import Config, Table, resolve_tables
+from marigold_rec.config.schema import SplitConfig
+from marigold_rec.distributed import Ranks, on_first_rank
+from marigold_rec.errors import DataError
+from marigold_rec.sharding import plan_sharding, shard_model
+from marigold_rec.training import LOGGER, Objective, TrainTask
+from models import build_embeddings, build_network
+
+
+@dataclass(frozen=True)
+class Data:
+    """The files of both splits, found and checked once, the same on every rank."""
+
+    train: Catalog
+    eval: Catalog | None
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    model: DistributedModelParallel
+    objective: Objective
+    plan: ShardingPlan
+    tables: tuple[Table, ...]
+
+
+def find_data(config: Config, ranks: Ranks) -> Data:
+    """Scans and checks both splits on rank 0; every rank gets the result, or raises its DataError.
+
+    With no data.path, makes the embedded synthetic log on first use. Collective.
+    """
+    return on_first_rank(lambda: _find_data(config, ranks.world_size), ranks.control)
+
+
+def train_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader:
+    return ParquetReader(data.train, config, rank=ranks.rank, world_size=ranks.world_size)
+
+
+def eval_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader | None:
+    """In file order; None when the config has no eval split."""
+    if data.eval is None:
+        return None
+    return ParquetReader(
+        data.eval,
+        config,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        batch_size=config.data.eval_batch_size,
+        shuffle_rows=0,
+        allow_short=True,
+    )
+
+
+def build_model(config: Config, ranks: Ranks) -> BuiltModel:
+    """The sharded model with its fused table optimizers. Collective.
+
+    The same seed gives the same initial values at any number of ranks and under any plan.
+    """
+    torch.manual_seed(config.run.seed)
+    tables = resolve_tables(config.sparse_features)
+    embeddings = build_embeddings(config, torch.device("meta"))
+    objective = Objective(build_network(config), build_balancer(config), ranks.group)
+    task = TrainTask(embeddings, objective.to(ranks.device))
+    # Rank 0 plans and the others take its plan or its error: TorchRec's own collective plan leaves
+    # them waiting when it fails.
+    plan = on_first_rank(
+        lambda: plan_sharding(
+            task,
+            tables,
+            config.sharding,
+            world_size=ranks.world_size,
+            local_world_size=ranks.local_world_size,
+            device_type=ranks.device.type,
+            batch_size=config.data.batch_size,
+        ),
+        ranks.control,
+    )
+    model = shard_model(
+        task,
+        embeddings,
+        plan,
+        ranks,
+        tables=tables,
+        optimizer=config.optimizer.sparse,
+        seed=config.run.seed,
+    )
+    # From here on each rank draws dropout masks of its own.
+    torch.manual_seed(config.run.seed + 1 + ranks.rank)
+    return BuiltModel(model, objective, plan, tables)
+
+
+def _find_data(config: Config, world_size: int) -> Data:
+    root = config.data.path
+    if root is None:
+        folder, is_new = ensure_log(config.data.synthetic, Path(config.run.dir) / "synthetic")
+        LOGGER.info(
+            "data.path is null: %s the embedded synthetic click log in %s",
+            "made" if is_new else "using",
+            folder,
+        )
+        root = str(folder)
+    train = _find_split(config, config.data.train, root)
+    try:
+        require_one_step(train.num_rows, world_size, config.data.batch_size)
+    except DataError as error:
+        raise DataError([f"{train.storage.url}: {problem}" for problem in error.problems]) from None
+    return Data(train, config.data.eval and _find_split(config, config.data.eval, root))
+
+
+def _find_split(config: Config, split: SplitConfig, root: str) -> Catalog:
+    catalog = scan(split.path or root, split.dates, needed_columns(config))
+    for warning in catalog.warnings:
+        LOGGER.warning("%s", warning)
+    if problems := check_data(catalog, config):
+        raise DataError(problems)
+    return catalog

@@ -1,0 +1,32 @@
+"""Trains: torchrun --nproc-per-node N launch/train.py --config FILE [key.path=value ...].
+
+Exit codes: 0 done, 1 other, 2 config, 3 data refused, 4 numerics stopped, 5 checkpoint, 143 stopped
+by a signal after a save. torchrun ends with 1 when a rank fails; summary.json holds the rank's own.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from launch.arguments import parse_arguments
+from launch.doorway import doorway, load_config_or_exit
+from launch.dry_run import dry_run
+from launch.run import train_and_evaluate
+from marigold_rec.config import dump_config
+from marigold_rec.distributed import start_ranks
+
+
+def main() -> int:
+    arguments = parse_arguments(__doc__ or "")
+    config = load_config_or_exit(arguments)
+    if arguments.print_config:
+        print(dump_config(config), end="")
+        return 0
+    with doorway(config, is_dry_run=arguments.dry_run), start_ranks(config) as ranks:
+        if arguments.dry_run:
+            return dry_run(config, ranks)
+        return train_and_evaluate(config, ranks, arguments.resume)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Which settings must be the same when a run goes on from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from marigold_rec.config import Config
+
+# Settings that change neither the model nor the order of rows.
+_FREE = ("run.name", "run.dir", "run.epochs", "run.steps", "run.device", "logging", "checkpoint",
+         "distributed", "sharding", "data.eval", "data.eval_batch_size", "data.reader_threads",
+         "data.verify_checksums")  # fmt: skip
+
+
+def config_differences(saved: Mapping[str, object], config: Config) -> list[str]:
+    """One line per setting that differs and matters: `model.experts: 4 then, 8 now`."""
+    then = _flat(saved)
+    now = _flat(config.model_dump(mode="json"))
+    return [
+        f"{key}: {then.get(key, 'absent')!r} then, {now.get(key, 'absent')!r} now"
+        for key in sorted(then | now)
+        if then.get(key) != now.get(key) and not _is_free(key)
+    ]
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+
+
+def _flat(tree: object, prefix: str = "") -> dict[str, object]:
+    """Leaves by dotted path; entries of a list by their name where they have one."""
+    if isinstance(tree, Mapping):
+        items = [(str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, list | tuple) and any(isinstance(entry, Mapping) for entry in tree):
+        items = [(str(entry.get("name", i)), entry) for i, entry in enumerate(tree)]
+    else:
+        return {prefix: list(tree) if isinstance(tree, tuple) else tree}
+    flat: dict[str, object] = {}
+    for key, value in items:
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat

@@ -1,0 +1,72 @@
+"""Masked losses over the global batch.
+
+f_i = sum over ranks of sum_B(weight * observed * loss) / sum over ranks of sum_B(weight * observed).
+A task with nothing observed contributes exactly zero, in value and in gradient.
+
+Shapes: B rows of this rank, T tasks, K outputs of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from marigold_rec.batch import Batch
+from marigold_rec.contracts import TaskHead
+
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class TaskLosses:
+    """One batch's losses; all but `local_T` are detached and equal on all ranks."""
+
+    local_T: Tensor
+    """This rank's part, with gradient, scaled by the world size (see `masked_losses`)."""
+    global_T: Tensor
+    """f_T over the global batch."""
+    observed_weight_T: Tensor
+    """Sum over ranks of weight * observed: the losses' common denominators."""
+
+    @property
+    def present_T(self) -> Tensor:
+        return self.observed_weight_T > 0
+
+
+def masked_sums(heads: list[TaskHead], outputs: list[Tensor], batch: Batch) -> Tensor:
+    """This rank's sum over rows of weight * observed * loss, [T], float32, with gradient."""
+    return torch.stack(
+        [
+            # where, not a product: what is not observed must not let inf * 0 = NaN through.
+            torch.where(
+                batch.observed_BT[:, i] > 0,
+                batch.weights_B * head.loss(output_BK, batch.labels_BT[:, i]),
+                0.0,
+            ).sum()
+            for i, (head, output_BK) in enumerate(zip(heads, outputs, strict=True))
+        ]
+    )
+
+
+def masked_losses(
+    heads: list[TaskHead], outputs: list[Tensor], batch: Batch, group: dist.ProcessGroup
+) -> TaskLosses:
+    """The losses of the global batch. Collective: call on every rank.
+
+    DDP and TorchRec both average gradients over ranks; multiplied by the world size, the mean of
+    the ranks' gradients is the gradient of the global loss.
+    """
+    sums_T = masked_sums(heads, outputs, batch)
+    observed_weight_T = (batch.observed_BT * batch.weights_B[:, None]).sum(0)
+    totals_2T = torch.stack([sums_T.detach(), observed_weight_T])
+    if group.size() > 1:
+        dist.all_reduce(totals_2T, group=group)
+    denominator_T = totals_2T[1].clamp_min(_TINY)
+    return TaskLosses(
+        local_T=group.size() * sums_T / denominator_T,
+        global_T=totals_2T[0] / denominator_T,
+        observed_weight_T=totals_2T[1],
+    )

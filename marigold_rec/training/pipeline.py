@@ -1,0 +1,57 @@
+"""TorchRec's sparse-dist pipeline with our two stops in a step: before the backward, and before
+the optimizer.
+
+TorchRec overlaps the next batch's transfer and id exchange with this batch's forward and backward.
+The tables are written inside the backward, so what may stop a step must run before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from marigold_rec.batch import Batch
+from marigold_rec.training.objective import StepOutput
+
+
+class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
+    """`progress(iterator)` runs one step and returns its StepOutput.
+
+    `before_backward(output)` may raise, on all ranks alike, to leave every parameter and table as
+    it was; `before_optimizer()` runs when all gradients are there and the tables are updated.
+    """
+
+    def __init__(
+        self,
+        model: DistributedModelParallel,
+        optimizer: Any,
+        device: torch.device,
+        *,
+        before_backward: Callable[[StepOutput], None],
+        before_optimizer: Callable[[], None],
+    ) -> None:
+        self._before_backward = before_backward
+        self._before_optimizer = before_optimizer
+        self._output: StepOutput | None = None
+        super().__init__(
+            model, optimizer, device, execute_all_batches=True, custom_model_fwd=self._forward
+        )
+
+    def _forward(self, batch: Batch | None) -> tuple[Tensor, StepOutput]:
+        scalar, self._output = self._model(batch)
+        return scalar.unsqueeze(0), self._output
+
+    def _backward(self, losses: Tensor) -> None:
+        assert self._output is not None
+        self._before_backward(self._output)
+        super()._backward(losses)
+
+    def _optimizer_step(self) -> None:
+        self._before_optimizer()
+        super()._optimizer_step()
+        self._output = None

@@ -1,0 +1,83 @@
+"""What a run writes while it goes: metrics.jsonl, TensorBoard, summary.json, its own log.
+
+Only rank 0 writes scalars and speaks; other ranks log into files of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+LOGGER = logging.getLogger("marigold_rec")
+
+
+def start_logging(folder: Path | None, rank: int) -> None:
+    """Rank 0 to stderr; other ranks to `folder`/logs/rank-N.log, or nowhere without a folder."""
+    if rank == 0:
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    elif folder is None:
+        handler = logging.NullHandler()
+    else:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / "logs" / f"rank-{rank}.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    LOGGER.handlers[:] = [handler]
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    # What pinned versions of torch and torchrec say to each other is no news to our users.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch(rec)?\..*")
+    for name in ("torch.fx", "torchrec"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class RunLog:
+    """Scalars of a run; on ranks other than the first every method does nothing."""
+
+    def __init__(self, folder: Path, *, is_first: bool, tensorboard: bool) -> None:
+        self._folder = folder
+        self._jsonl = (folder / "metrics.jsonl").open("a", buffering=1) if is_first else None
+        self._board = (
+            SummaryWriter(str(folder / "tensorboard")) if is_first and tensorboard else None
+        )
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """One line of metrics.jsonl and one point per name; None (no figure) is null in JSON."""
+        if self._jsonl is not None:
+            self._jsonl.write(json.dumps({"step": step, **_finite(values)}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, step)
+
+    def summary(self, content: Mapping[str, Any]) -> None:
+        """Writes summary.json, whole or not at all."""
+        if self._jsonl is not None:
+            write_summary(self._folder, content)
+
+    def close(self) -> None:
+        if self._jsonl is not None:
+            self._jsonl.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def write_summary(folder: Path, content: Mapping[str, Any]) -> None:
+    temporary = folder / "summary.json.tmp"
+    temporary.write_text(json.dumps(_finite(content), indent=1) + "\n", encoding="utf-8")
+    temporary.rename(folder / "summary.json")
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what is not finite becomes null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

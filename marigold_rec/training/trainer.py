@@ -1,0 +1,270 @@
+"""The training loop: next batch, forward, losses, balance, one backward, step, log, save."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torchrec.distributed import DistributedModelParallel
+
+from marigold_rec.batch import Batch, Cursor
+from marigold_rec.checkpoint import CheckpointStore, Found
+from marigold_rec.config import Config
+from marigold_rec.distributed import Agreement, Ranks, raise_together
+from marigold_rec.errors import CheckpointError, NumericsError
+from marigold_rec.training.batches import FetchedBatches
+from marigold_rec.training.objective import Objective, StepOutput
+from marigold_rec.training.optimizer import Optimizers
+from marigold_rec.training.pipeline import TrainPipeline
+from marigold_rec.training.progress import ProgressLine
+from marigold_rec.training.run_log import LOGGER, RunLog
+from marigold_rec.training.state import TrainState
+from marigold_rec.training.stop import StopRequest
+from marigold_rec.training.throughput import Throughput
+
+
+class Reader(Protocol):
+    """What the trainer asks of a source of batches (data_pipelines.reader.ParquetReader)."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def batches(self, start: Cursor) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    step: int
+    """Steps taken, of `total_steps`."""
+    total_steps: int
+    was_stopped: bool
+    """By a signal, after a checkpoint."""
+    perf: dict[str, float]
+
+
+class Trainer:
+    """Trains a sharded model on a reader's batches. Every method is collective."""
+
+    def __init__(
+        self,
+        config: Config,
+        ranks: Ranks,
+        model: DistributedModelParallel,
+        objective: Objective,
+        reader: Reader,
+        store: CheckpointStore,
+        log: RunLog,
+    ) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._objective = objective
+        self._reader = reader
+        self._store = store
+        self._log = log
+        self._optimizers = Optimizers(model, config.optimizer.dense)
+        self._state = TrainState(model, self._optimizers, ranks)
+        self._agreement = Agreement(ranks.control)
+        self._gradient_norm = torch.zeros(())
+        self.pipeline = TrainPipeline(
+            model,
+            self._optimizers.combined,
+            ranks.device,
+            before_backward=self._check_finite,
+            before_optimizer=self._probe_and_clip,
+        )
+        self.step = 0
+        """Steps taken."""
+        self._cursor = Cursor(epoch=0, rows=0)
+
+    @property
+    def total_steps(self) -> int:
+        steps = self._config.run.epochs * self._reader.steps_per_epoch
+        return min(steps, self._config.run.steps or steps)
+
+    def resume(self, found: Found) -> None:
+        """Continues where the checkpoint's run stood, to the bit at the same number of ranks."""
+        manifest = found.manifest
+        if manifest.world_size != self._ranks.world_size:
+            raise CheckpointError(
+                f"{found.folder}: saved by {manifest.world_size} ranks, this run has "
+                f"{self._ranks.world_size}; its place in the data can't be carried over yet: "
+                "start as many ranks as then, or use --resume never"
+            )
+        tensors = self._state.tensors()
+        self._store.load(found, tensors)
+        self._state.restore_random(tensors[f"random/rank-{self._ranks.rank}"])
+        self.step = manifest.step
+        self._cursor = manifest.cursors[self._ranks.rank]
+
+    def load_model(self, found: Found) -> None:
+        """Loads tables and dense parameters only, whatever plan and number of ranks saved them."""
+        tensors = self._state.tensors(with_random=False)
+        self._store.load(found, {k: v for k, v in tensors.items() if k.startswith("model/")})
+
+    def train(self, stop: StopRequest) -> Outcome:
+        """Trains to `total_steps`, or until some rank is asked to stop; saves at the end.
+
+        Raises on all ranks alike: NumericsError before the backward that would have written the
+        tables, or whatever a rank's reader raised.
+        """
+        config, total, first = self._config, self.total_steps, self.step
+        batches = FetchedBatches(self._all_batches(), self._pinned)
+        speed = Throughput(self._reader.batch_size * self._ranks.world_size)
+        progress = ProgressLine(total, first, is_first=self._ranks.is_first)
+        saved_at: int | None = None
+        was_stopped = False
+        try:
+            while self.step < total:
+                batches.fetch()
+                decision = self._agreement.reach(
+                    exhausted=batches.is_exhausted,
+                    failed=batches.error is not None,
+                    stop=stop.is_set,
+                    save=_is_due(config.checkpoint.every_n_steps, self.step, first),
+                )
+                if decision.failed or decision.exhausted:
+                    self._raise_reader_error(batches)
+                if decision.save:
+                    self._save()
+                    saved_at = self.step
+                if decision.stop:
+                    was_stopped = True
+                    break
+                learning_rate = self._optimizers.begin_step(self.step)
+                self._objective.step = self.step
+                output = self.pipeline.progress(batches)
+                batches.consumed()
+                self._cursor = output.batch.cursor
+                self.step += 1
+                if self._is_logging_step(first, total):
+                    self._log_step(output, learning_rate, speed, batches, progress)
+        finally:
+            progress.close()
+            batches.close()
+        if saved_at != self.step:
+            self._save()
+        self.pipeline.detach()
+        return Outcome(self.step, total, was_stopped, speed.summary())
+
+    def try_one_step(self) -> StepOutput:
+        """One step on the first batch, for a dry run: nothing is logged, counted or saved."""
+        batches = FetchedBatches(self._all_batches(), self._pinned)
+        try:
+            batches.fetch()
+            raise_together(batches.error, self._ranks.control)
+            self._optimizers.begin_step(self.step)
+            return self.pipeline.progress(batches)
+        finally:
+            batches.close()
+
+    def _all_batches(self) -> Iterator[Batch]:
+        """The rest of this epoch, then the following epochs, without a seam."""
+        for epoch in itertools.count(self._cursor.epoch):
+            start = self._cursor if epoch == self._cursor.epoch else Cursor(epoch, 0)
+            yield from self._reader.batches(start)
+            if epoch + 1 >= self._config.run.epochs:
+                return
+
+    def _pinned(self, batch: Batch) -> Batch:
+        return batch.pin_memory() if self._ranks.device.type == "cuda" else batch
+
+    def _check_finite(self, output: StepOutput) -> None:
+        """Stops the step before the backward: the tables are written inside it.
+
+        Losses and coefficients are equal on all ranks, so all ranks decide alike. This is the
+        step's one host sync; it costs nothing on CPU.
+        """
+        values_2T = torch.stack([output.losses.global_T, output.coefficients_T])
+        if bool(torch.isfinite(values_2T).all()):
+            return
+        local_ok_T = torch.isfinite(output.losses.local_T.detach())
+        mine = () if bool(local_ok_T.all()) else output.batch.sources
+        sources: list[tuple[str, ...]] = [()] * self._ranks.world_size
+        dist.all_gather_object(sources, mine, group=self._ranks.control)
+        losses, coefficients = values_2T.tolist()
+        tasks = ", ".join(
+            f"{name}: loss {loss}, weight {weight}"
+            for name, loss, weight in zip(
+                self._config.task_names, losses, coefficients, strict=True
+            )
+        )
+        where = "; ".join(
+            f"rank {rank} read {', '.join(files)}" for rank, files in enumerate(sources) if files
+        )
+        raise NumericsError(
+            f"step {self.step}: not finite ({tasks}); {where or 'no row stands out'}. The step "
+            "was stopped before its backward: tables and parameters are those of the step before. "
+            "Lower optimizer.*.lr, set optimizer.dense.clip_norm, or look at these rows"
+        )
+
+    def _probe_and_clip(self) -> None:
+        self._objective.probe()
+        self._gradient_norm = self._optimizers.clip_dense()
+
+    def _raise_reader_error(self, batches: FetchedBatches) -> None:
+        raise_together(batches.error, self._ranks.control)
+        raise AssertionError(
+            f"a rank ran out of batches at step {self.step} of {self.total_steps}: the row "
+            "partition must give every rank the same number of steps"
+        )
+
+    def _save(self) -> None:
+        cursors: list[Cursor] = [self._cursor] * self._ranks.world_size
+        dist.all_gather_object(cursors, self._cursor, group=self._ranks.control)
+        folder = self._store.save(self._state.tensors(), step=self.step, cursors=tuple(cursors))
+        LOGGER.info("saved %s", folder)
+
+    def _is_logging_step(self, first: int, total: int) -> bool:
+        # The run's first step too: it starts the clock after the warm-up.
+        every = self._config.logging.every_n_steps
+        return self.step % every == 0 or self.step in (first + 1, total)
+
+    def _log_step(
+        self,
+        output: StepOutput,
+        learning_rate: float,
+        speed: Throughput,
+        batches: FetchedBatches,
+        progress: ProgressLine,
+    ) -> None:
+        rate = speed.measure(self.step, batches.wait_s)
+        if not self._ranks.is_first:
+            return
+        names = self._config.task_names
+        losses = dict(zip(names, output.losses.global_T.tolist(), strict=True))
+        weights = dict(zip(names, output.coefficients_T.tolist(), strict=True))
+        values: dict[str, float | None] = {f"train/loss/{t}": v for t, v in losses.items()}
+        values |= {f"train/weight/{t}": v for t, v in weights.items()}
+        for key, tensor in self._objective.balancer.diagnostics().items():
+            if tensor.ndim == 0:
+                values[f"train/{key}"] = tensor.item()
+            else:
+                pairs = zip(names, tensor.tolist(), strict=True)
+                values |= {f"train/{key}/{t}": v for t, v in pairs}
+        values |= {
+            "train/epoch": float(self._cursor.epoch),
+            "optim/lr/dense": learning_rate,
+            "optim/lr/sparse": self._config.optimizer.sparse.lr,
+            "optim/dense_gradient_norm": self._gradient_norm.item(),
+        }
+        if rate is not None:
+            values |= {
+                "perf/samples_per_sec": rate.samples_per_sec,
+                "perf/step_time_s": rate.step_time_s,
+                "perf/data_wait_frac": rate.data_wait_frac,
+            }
+            progress.show(self.step, losses, weights, rate)
+        self._log.scalars(self.step, values)
+
+
+def _is_due(every: int | None, step: int, first: int) -> bool:
+    return every is not None and step % every == 0 and step > first

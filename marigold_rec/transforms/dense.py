@@ -1,0 +1,37 @@
+"""`dense`: a number -> float32, filled, then log1p, then clipped, then standardized."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from marigold_rec.config.schema import DenseFeature
+from marigold_rec.transforms.columns import float64_values, lone_array
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def dense_values(
+    feature: DenseFeature, column: pa.ChunkedArray | pa.Array
+) -> tuple[np.ndarray, dict[str, int]]:
+    """float64 [N], all finite, and the counts of what was filled.
+
+    Null and NaN count as `missing`; infinities and numbers beyond float32 count as `non_finite`.
+    Both take the value `feature.missing`. Computed in float64, so that the result after rounding to
+    float32 does not depend on the machine's vector library.
+    """
+    x_N = float64_values(lone_array(column))
+    counts: dict[str, int] = {}
+    good = np.abs(x_N) <= _FLOAT32_MAX
+    num_bad = len(x_N) - int(np.count_nonzero(good))
+    if num_bad:
+        num_nan = int(np.count_nonzero(np.isnan(x_N)))
+        counts = {"missing": num_nan, "non_finite": num_bad - num_nan}
+        x_N = np.where(good, x_N, feature.missing)
+    if feature.transform == "log1p":
+        x_N = np.copysign(np.log1p(np.abs(x_N)), x_N)
+    if feature.clip is not None:
+        x_N = np.clip(x_N, *feature.clip)
+    if feature.standardize is not None:
+        x_N = (x_N - feature.standardize.mean) / feature.standardize.std
+    return x_N, {name: count for name, count in counts.items() if count}

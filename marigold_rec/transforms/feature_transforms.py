@@ -1,0 +1,110 @@
+"""All features of a config at once: an Arrow table -> bags of ids and dense values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from marigold_rec.config.schema import (
+    BucketizeFeature,
+    DenseFeature,
+    Feature,
+    HashFeature,
+    IdFeature,
+    SparseFeature,
+)
+from marigold_rec.config.tables import Table
+from marigold_rec.transforms.buckets import BucketRows
+from marigold_rec.transforms.column_types import feature_type_problems
+from marigold_rec.transforms.dense import dense_values
+from marigold_rec.transforms.hashing import HashRows
+from marigold_rec.transforms.ids import IdRows
+from marigold_rec.transforms.jagged import JaggedIds, flatten, lengths_after
+from marigold_rec.transforms.rows import RowLookup
+from marigold_rec.transforms.vocabulary import VocabRows
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """The features of B rows."""
+
+    num_rows: int
+    sparse: list[JaggedIds]
+    """One per sparse feature, in config order."""
+    dense_BD: np.ndarray
+    """float32, C-contiguous, one column per dense feature, in config order; all finite."""
+    counts: dict[str, int]
+    """What was dropped or replaced, as `<what>/<feature>`; only what occurred.
+
+    `missing`: nulls and NaN; `non_finite`: infinite dense inputs; `out_of_range`: ids dropped or
+    clamped; `out_of_vocab`: values that share row 0.
+    """
+
+
+class FeatureTransforms:
+    """Turns tables that hold `columns` into features. Stateless, picklable, safe in threads."""
+
+    def __init__(self, config_features: tuple[Feature, ...], tables: tuple[Table, ...]) -> None:
+        self._features = config_features
+        rows = {table.name: table.rows for table in tables}
+        self._sparse: list[tuple[SparseFeature, RowLookup]] = []
+        self._dense: list[DenseFeature] = []
+        for feature in config_features:
+            if isinstance(feature, DenseFeature):
+                self._dense.append(feature)
+            else:
+                lookup = _row_lookup(feature, rows[feature.table_name])
+                self._sparse.append((feature, lookup))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The Parquet columns that the features read, each once, in config order."""
+        return tuple(dict.fromkeys(feature.source for feature in self._features))
+
+    def check_types(self, schema: pa.Schema) -> list[str]:
+        """One line per feature whose column is missing or of a wrong type; [] if all is well."""
+        return feature_type_problems(self._features, schema)
+
+    def __call__(self, table: pa.Table) -> Transformed:
+        """The features of all rows of `table`, whose schema must have passed `check_types`.
+
+        Raises DataError when an `id` feature with `out_of_range: error` meets such an id.
+        """
+        counts: Counter[str] = Counter()
+        sparse = [
+            _jagged(feature, lookup, table.column(feature.source), counts)
+            for feature, lookup in self._sparse
+        ]
+        dense_BD = np.empty((table.num_rows, len(self._dense)), np.float32)
+        for index, feature in enumerate(self._dense):
+            dense_BD[:, index], found = dense_values(feature, table.column(feature.source))
+            for what, count in found.items():
+                counts[f"{what}/{feature.name}"] += count
+        return Transformed(table.num_rows, sparse, dense_BD, dict(counts))
+
+
+def _row_lookup(feature: SparseFeature, rows: int) -> RowLookup:
+    if isinstance(feature, HashFeature):
+        return HashRows(feature.table_name, rows)
+    if isinstance(feature, IdFeature):
+        return IdRows(feature.name, feature.source, rows, feature.out_of_range)
+    if isinstance(feature, BucketizeFeature):
+        return BucketRows(feature.boundaries)
+    return VocabRows(feature.values)
+
+
+def _jagged(
+    feature: SparseFeature, lookup: RowLookup, column: pa.ChunkedArray, counts: Counter[str]
+) -> JaggedIds:
+    flat = flatten(column)
+    if flat.missing:
+        counts[f"missing/{feature.name}"] += flat.missing
+    rows = lookup(flat.values)
+    for what, count in rows.counts.items():
+        counts[f"{what}/{feature.name}"] += count
+    if rows.keep_V is None:
+        return JaggedIds(rows.rows_V, flat.lengths)
+    return JaggedIds(rows.rows_V[rows.keep_V], lengths_after(rows.keep_V, flat.lengths))

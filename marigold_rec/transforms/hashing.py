@@ -1,0 +1,71 @@
+"""`hash`: any integer or string -> a row of a table, the same in every process and release.
+
+row = (mix(id + salt) as unsigned 64 bit) mod rows
+mix: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), a bijection on 64 bits
+id:  the integer's 64 bits, or the first 8 bytes (little-endian) of blake2b of the string
+salt: the same 8 bytes of the table's name, so that tables do not collide on the same ids,
+      while features that share a table send one id to one row
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+
+from marigold_rec.transforms.columns import int64_bits
+from marigold_rec.transforms.rows import Rows
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def stable_hash(text: bytes) -> int:
+    """64-bit hash of `text` that no process, seed or version changes (unlike Python's own)."""
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
+
+
+def mix64(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser over uint64 [V], into a new array."""
+    z = values + _GAMMA
+    z ^= z >> np.uint64(30)
+    z *= _MIX_1
+    z ^= z >> np.uint64(27)
+    z *= _MIX_2
+    z ^= z >> np.uint64(31)
+    return z
+
+
+@dataclass(frozen=True)
+class HashRows:
+    """Rows of table `table`, which has `rows` rows."""
+
+    table: str
+    rows: int
+
+    def __call__(self, values: pa.Array) -> Rows:
+        salt = np.uint64(stable_hash(self.table.encode()))
+        mixed = mix64(_bits(values) + salt)
+        rows = np.uint64(self.rows)
+        # x - x // n * n: numpy divides by a constant with SIMD, but does not for %.
+        mixed -= mixed // rows * rows
+        return Rows(mixed.view(np.int64))
+
+
+def _bits(values: pa.Array) -> np.ndarray:
+    """uint64 [V]: what stands for each value before the salt."""
+    if pat.is_integer(values.type) or pat.is_boolean(values.type):
+        return int64_bits(values).view(np.uint64)
+    # Python touches each distinct string once, never each row.
+    coded = values.dictionary_encode()
+    distinct = coded.dictionary
+    if pat.is_string(distinct.type) or pat.is_large_string(distinct.type):
+        distinct = distinct.cast(pa.large_binary())
+    hashes = np.fromiter(
+        (stable_hash(text) for text in distinct.to_pylist()), np.uint64, len(distinct)
+    )
+    return hashes[coded.indices.to_numpy()]

@@ -1,0 +1,107 @@
+"""Many small networks of one shape (experts, towers), computed as one.
+
+E experts of width 64 are E small matrix products and E times the launch cost; stacked they are one
+wide product (first layer, all reading one input) or one batched product (the layers after it).
+
+Shapes: G networks of the stack, B rows, I and O widths of a layer's input and output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class StackedLinear(nn.Module):
+    """G independent linear layers: weight_GOI and (if asked) bias_GO.
+
+    `init`: "kaiming" for layers that a ReLU follows, "xavier" for others. Each of the G matrices is
+    initialised by itself with its own fan-in I, exactly as G separate nn.Linear would be; a stack
+    initialised whole would take G*I or G*O for a fan and start too small. Biases start at 0.
+    """
+
+    def __init__(
+        self,
+        num_stacked: int,
+        in_width: int,
+        out_width: int,
+        *,
+        bias: bool = True,
+        init: Literal["kaiming", "xavier"] = "kaiming",
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_stacked, out_width, in_width))
+        self.bias = nn.Parameter(torch.empty(num_stacked, out_width)) if bias else None
+        self._init: Literal["kaiming", "xavier"] = init
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for weight_OI in self.weight.unbind():
+            if self._init == "kaiming":
+                nn.init.kaiming_uniform_(weight_OI, nonlinearity="relu")
+            else:
+                nn.init.xavier_uniform_(weight_OI)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """y_GBO from x_BI (read by all G layers) or x_GBI (one input each)."""
+        return self.split(self.wide(x)) if x.dim() == 2 else self.batched(x)
+
+    def wide(self, x_BI: Tensor) -> Tensor:
+        """All G layers on one input as one matrix product: [B, G*O]."""
+        weight = self.weight.flatten(0, 1)
+        return F.linear(x_BI, weight, None if self.bias is None else self.bias.flatten())
+
+    def split(self, wide: Tensor) -> Tensor:
+        """y_GBO, a view of `wide`'s result: dense in O, but not contiguous."""
+        return wide.unflatten(1, self.weight.shape[:2]).transpose(0, 1)
+
+    def batched(self, x_GBI: Tensor) -> Tensor:
+        """y_GBO, each layer on an input of its own."""
+        weight_GIO = self.weight.transpose(1, 2)
+        if self.bias is None:
+            return torch.bmm(x_GBI, weight_GIO)
+        return torch.baddbmm(self.bias.unsqueeze(1), x_GBI, weight_GIO)
+
+    def extra_repr(self) -> str:
+        num_stacked, out_width, in_width = self.weight.shape
+        return f"{num_stacked} x ({in_width} -> {out_width}), bias={self.bias is not None}"
+
+
+class StackedMLP(nn.Module):
+    """G multi-layer perceptrons of one shape; ReLU, then dropout, after every layer.
+
+    The last layer counts as hidden as well: an expert or tower is read by gates and heads, which
+    bring their own linear layer. With no `widths` it is the identity of x_GBI.
+    """
+
+    def __init__(
+        self, num_stacked: int, in_width: int, widths: Sequence[int], dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            StackedLinear(num_stacked, i, o)
+            for i, o in zip([in_width, *widths], widths, strict=False)
+        )
+        self.num_stacked = num_stacked
+        self.out_width = widths[-1] if widths else in_width
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """y_GBO from x_BI (all G read it) or x_GBI (one input each); O = `out_width`."""
+        for layer in self.layers:
+            assert isinstance(layer, StackedLinear)
+            if x.dim() == 3:
+                x = self._activate(layer.batched(x))
+            else:
+                # Before the split: on its view, the ReLU's backward would walk mixed layouts.
+                x = layer.split(self._activate(layer.wide(x)))
+        return x if x.dim() == 3 else x.expand(self.num_stacked, -1, -1)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        return F.dropout(F.relu(x, inplace=True), self.dropout, self.training)

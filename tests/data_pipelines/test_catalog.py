@@ -1,0 +1,230 @@
+"""What is found below a path, what is refused, and what is only warned of."""
+
+from __future__ import annotations
+
+import datetime
+import pickle
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_pipelines.catalog import check_data, needed_columns, scan
+from marigold_rec.errors import DataError
+from tests.support.parquet import click_log, log_config, write_file, write_log
+
+
+def day(text: str) -> datetime.date:
+    return datetime.date.fromisoformat(text)
+
+
+@pytest.fixture
+def days(tmp_path: Path) -> Path:
+    """Four days, one of them left out, one with a file of no rows, and things to ignore."""
+    table = pa.table({"x": pa.array(range(10))})
+    for name in ("2024-01-30", "2024-01-31", "2024-02-02"):
+        write_file(tmp_path / f"log/dt={name}/part-0.parquet", table, 4)
+    write_file(tmp_path / "log/dt=2024-01-31/part-1.parquet", table.slice(0, 0))
+    write_file(tmp_path / "log/_temporary/part-0.parquet", table)
+    write_file(tmp_path / "log/dt=2024-01-30/.hidden.parquet", table)
+    (tmp_path / "log/dt=2024-01-30/_SUCCESS").write_bytes(b"")
+    (tmp_path / "log/README.md").write_text("a log")
+    return tmp_path / "log"
+
+
+def test_a_folder_is_read_in_path_order(days: Path):
+    catalog = scan(str(days))
+    assert [file.day for file in catalog.files] == [
+        day("2024-01-30"),
+        day("2024-01-31"),
+        day("2024-01-31"),
+        day("2024-02-02"),
+    ]
+    assert catalog.rows_per_group[:6] == (4, 4, 2, 4, 4, 2) and catalog.num_rows == 30
+    assert [Path(path).name for path in catalog.ignored] == ["README.md"]
+    assert catalog.schema == pa.schema([("x", pa.int64())]) and catalog.warnings == ()
+
+
+def test_a_group_is_located_in_its_file(days: Path):
+    catalog = scan(str(days))
+    found = [catalog.locate(group) for group in range(len(catalog.rows_per_group))]
+    assert [file.rows_per_group[index] for file, index in found] == [*catalog.rows_per_group]
+    assert found[-1][0].path.endswith("dt=2024-02-02/part-0.parquet")
+
+
+def test_a_catalog_travels(days: Path):
+    catalog = scan(str(days))
+    assert catalog.num_rows == 30
+    assert pickle.loads(pickle.dumps(catalog)) == catalog
+
+
+def test_dates_choose_folders(days: Path):
+    catalog = scan(str(days), (day("2024-01-30"), day("2024-01-31")))
+    assert {str(file.day) for file in catalog.files} == {"2024-01-30", "2024-01-31"}
+    # The day may stand in the path that is given, too.
+    catalog = scan(str(days / "dt=2024-01-30"), (day("2024-01-30"), day("2024-01-30")))
+    assert catalog.num_rows == 10
+
+
+def test_days_without_files_are_listed(days: Path):
+    message = (
+        r"no Parquet file for 2 of the 4 days from 2024-01-31 to 2024-02-03: "
+        r"2024-02-01, 2024-02-03; there are 3 days: 2024-01-30, 2024-01-31, 2024-02-02"
+    )
+    with pytest.raises(DataError, match=message):
+        scan(str(days), (day("2024-01-31"), day("2024-02-03")))
+
+
+def test_dates_need_dt_folders(tmp_path: Path):
+    write_log(tmp_path, [5])
+    with pytest.raises(DataError, match="no file lies in a folder named dt=YYYY-MM-DD"):
+        scan(str(tmp_path), (day("2024-01-01"), day("2024-01-01")))
+
+
+def test_undated_files_are_told_when_dates_are_asked_for(days: Path):
+    write_file(days / "stray.parquet", pa.table({"x": pa.array([1])}))
+    catalog = scan(str(days), (day("2024-01-30"), day("2024-01-30")))
+    assert [Path(path).name for path in catalog.ignored] == ["README.md", "stray.parquet"]
+
+
+def test_one_file_of_any_name(tmp_path: Path):
+    write_file(tmp_path / "events.bin", click_log(5))
+    assert scan(str(tmp_path / "events.bin")).num_rows == 5
+
+
+def test_nothing_there(tmp_path: Path):
+    with pytest.raises(DataError, match="there is no such file or folder; check data.path"):
+        scan(str(tmp_path / "none"))
+    (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(DataError, match=r"no Parquet file .* is there \(1 other files, e.g. .*csv"):
+        scan(str(tmp_path))
+
+
+def test_all_broken_files_are_listed(tmp_path: Path):
+    write_log(tmp_path, [20, 20, 20, 20])
+    (tmp_path / "part-001.parquet").write_bytes(b"")
+    for name, cut in (("part-002.parquet", 10), ("part-003.parquet", 1000)):
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[:-cut])
+    with pytest.raises(DataError) as caught:
+        scan(str(tmp_path))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "3 of 4 files are broken:"
+    assert lines[1].endswith("part-001.parquet: 0 bytes")
+    assert "part-002.parquet" in lines[2] and "no readable Parquet footer" in lines[2]
+    assert "part-003.parquet" in lines[3]
+    assert lines[-1] == "write them again or move them away"
+
+
+def drifted(tmp_path: Path, second: pa.Table, columns: tuple[str, ...] | None = None):
+    write_file(tmp_path / "a.parquet", pa.table({"x": pa.array([1]), "y": pa.array(["s"])}))
+    write_file(tmp_path / "b.parquet", second)
+    return scan(str(tmp_path), columns=columns)
+
+
+DRIFT = [
+    ({"x": pa.array([1])}, r"b.parquet: column 'y' is missing; .*a.parquet has it as string"),
+    (
+        {"x": pa.array(["1"]), "y": pa.array(["s"])},
+        r"b.parquet: column 'x' is string, expected int64 as in .*a.parquet",
+    ),
+    (
+        {"x": pa.array([1], pa.int32()), "y": pa.array(["s"])},
+        r"b.parquet: column 'x' is int32, expected int64",
+    ),
+    (
+        {"x": pa.array([[1]]), "y": pa.array(["s"])},
+        r"b.parquet: column 'x' is list<.*int64>, expected int64",
+    ),
+]
+
+
+@pytest.mark.parametrize(("columns", "message"), DRIFT)
+def test_drift_is_refused(tmp_path: Path, columns: dict[str, pa.Array], message: str):
+    with pytest.raises(DataError, match=message):
+        drifted(tmp_path, pa.table(columns))
+
+
+def test_drift_of_a_column_that_is_not_read_is_a_warning(tmp_path: Path):
+    catalog = drifted(tmp_path, pa.table({"x": pa.array([1])}), columns=("x",))
+    assert len(catalog.warnings) == 1 and "column 'y' is missing" in catalog.warnings[0]
+
+
+def test_a_new_column_is_a_warning(tmp_path: Path):
+    second = pa.table({"z": pa.array([1]), "y": pa.array(["s"]), "x": pa.array([1])})
+    catalog = drifted(tmp_path, second)
+    assert len(catalog.warnings) == 1
+    assert "b.parquet: column 'z' is new" in catalog.warnings[0]
+
+
+def test_storage_differences_are_no_drift(tmp_path: Path):
+    second = pa.table(
+        {"x": pa.array([1]), "y": pa.array(["s"]).dictionary_encode()},
+        schema=pa.schema(
+            [pa.field("x", pa.int64(), False), ("y", pa.dictionary(pa.int8(), pa.string()))]
+        ),
+    )
+    assert drifted(tmp_path, second).warnings == ()
+
+
+def test_huge_row_groups_are_warned_of(tmp_path: Path):
+    rows = 4_000_001
+    table = pa.table({"x": pa.nulls(rows, pa.int8())})
+    write_file(tmp_path / "a.parquet", table, rows)
+    assert "a row group of 4,000,001 rows" in scan(str(tmp_path)).warnings[0]
+
+
+def test_any_fsspec_url(tmp_path: Path):
+    write_log(tmp_path, [9, 4])
+    files = fsspec.filesystem("memory")
+    for path in sorted(tmp_path.iterdir()):
+        files.pipe(f"/bucket/log/dt=2024-01-01/{path.name}", path.read_bytes())
+    try:
+        catalog = scan("memory://bucket/log", (day("2024-01-01"), day("2024-01-01")))
+        assert catalog.num_rows == 13 and len(catalog.files) == 2
+        with pytest.raises(DataError, match="there is no such file or folder"):
+            scan("memory://bucket/none")
+    finally:
+        files.rm("/bucket", recursive=True)
+
+
+def test_good_data_has_no_problems(tmp_path: Path):
+    write_log(tmp_path, [20])
+    config = log_config()
+    assert check_data(scan(str(tmp_path), columns=needed_columns(config)), config) == []
+
+
+def test_all_problems_of_the_data_are_told_at_once(tmp_path: Path):
+    table = click_log(30)
+    table = table.drop_columns(["conversion"]).rename_columns(
+        [
+            "weigth" if name == "weight" else name
+            for name in table.column_names
+            if name != "conversion"
+        ]
+    )
+    table = table.set_column(
+        table.schema.get_field_index("click"), "click", pa.nulls(30, pa.int8())
+    ).set_column(table.schema.get_field_index("watch_s"), "watch_s", pa.array(["1"] * 30))
+    write_file(tmp_path / "a.parquet", table, 7)
+    config = log_config()
+    problems = check_data(scan(str(tmp_path), columns=needed_columns(config)), config)
+    assert [problem.split(";")[0] for problem in problems] == [
+        f"tasks.ctr.label: column 'click' is null in all 30 rows of {tmp_path}",
+        "tasks.cvr.label: there is no column 'conversion'",
+        "tasks.watch.label: column 'watch_s' is string",
+        "tasks.watch.observed_if: there is no column 'conversion'",
+        "data.weight: there is no column 'weight'",
+    ]
+    assert problems[-1].endswith("did you mean 'weigth'?")
+
+
+def test_null_counts_need_statistics(tmp_path: Path):
+    table = pa.table({"x": pa.nulls(9, pa.int8()), "y": pa.array([1] * 8 + [None])})
+    write_file(tmp_path / "with/a.parquet", table, 4)
+    assert scan(str(tmp_path / "with"), columns=("x", "y")).nulls == {"x": 9, "y": 1}
+    (tmp_path / "without").mkdir()
+    pq.write_table(table, tmp_path / "without/a.parquet", write_statistics=False)
+    assert scan(str(tmp_path / "without"), columns=("x", "y")).nulls == {}

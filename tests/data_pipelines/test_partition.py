@@ -1,0 +1,133 @@
+"""The order of rows as a pure function: nothing lost, nothing twice, equal steps everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipelines.partition import RankOrder, plan_epoch, rank_interval, require_one_step, steps
+from marigold_rec.errors import DataError
+
+FILES = st.lists(st.lists(st.integers(0, 23), max_size=5), min_size=1, max_size=7)
+WORLDS = st.integers(1, 17)
+SHUFFLES = st.sampled_from([0, 1, 3, 10, 64])
+
+
+def plan(groups: list[int], world: int, rank: int, shuffle: int, epoch: int = 0) -> RankOrder:
+    return plan_epoch(
+        groups, seed=5, epoch=epoch, world_size=world, rank=rank, shuffle_rows=shuffle
+    )
+
+
+def order_of(order: RankOrder, groups: list[int]) -> list[int]:
+    """Numbers of the rows (counted over all groups) in the rank's order."""
+    firsts = np.concatenate([[0], np.cumsum(groups)])
+    rows: list[int] = []
+    for block in order.blocks:
+        joined = np.concatenate(
+            [np.arange(firsts[p.group] + p.start, firsts[p.group] + p.stop) for p in block.pieces]
+        )
+        permutation = order.permutation(block)
+        rows += (joined if permutation is None else joined[permutation]).tolist()
+    return rows
+
+
+@given(FILES, WORLDS, SHUFFLES)
+def test_ranks_read_every_row_once(files: list[list[int]], world: int, shuffle: int):
+    groups = [rows for file in files for rows in file]
+    orders = [plan(groups, world, rank, shuffle) for rank in range(world)]
+    parts = [order_of(order, groups) for order in orders]
+    assert sorted(row for part in parts for row in part) == list(range(sum(groups)))
+    for rank, (order, part) in enumerate(zip(orders, parts, strict=True)):
+        start, stop = rank_interval(sum(groups), rank, world)
+        assert order.num_rows == len(part) == stop - start
+        assert all(start <= row < stop for row in part)
+
+
+@given(FILES, WORLDS, st.integers(1, 9))
+def test_every_rank_takes_the_same_steps(files: list[list[int]], world: int, batch: int):
+    groups = [rows for file in files for rows in file]
+    sizes = [plan(groups, world, rank, 0).num_rows for rank in range(world)]
+    assert max(sizes) - min(sizes) <= 1
+    # Enough for the largest rank, and not one more.
+    assert -(-max(sizes) // batch) == steps(sum(groups), world, batch)
+
+
+@given(FILES, WORLDS, SHUFFLES, st.integers(0, 3))
+def test_the_order_is_a_function_of_its_arguments(
+    files: list[list[int]], world: int, shuffle: int, epoch: int
+):
+    groups = [rows for file in files for rows in file]
+    first = plan(groups, world, world - 1, shuffle, epoch)
+    again = plan(groups, world, world - 1, shuffle, epoch)
+    assert first == again
+    assert order_of(first, groups) == order_of(again, groups)
+
+
+@given(st.lists(st.integers(0, 5000), max_size=8), st.integers(4, 300))
+def test_blocks_are_of_about_the_size_asked_for(groups: list[int], shuffle: int):
+    blocks = plan(groups, 1, 0, shuffle).blocks
+    assert all(block.num_rows <= 1.5 * shuffle + 3 for block in blocks)
+    assert all(block.num_rows >= shuffle for block in blocks[:-1])
+    firsts = np.cumsum([0, *(block.num_rows for block in blocks)])
+    assert [block.first_row for block in blocks] == firsts[:-1].tolist()
+    assert [block.index for block in blocks] == list(range(len(blocks)))
+
+
+@given(st.lists(st.integers(0, 5000), max_size=8), st.integers(4, 300))
+def test_pieces_of_a_row_group_stay_together(groups: list[int], shuffle: int):
+    """So that a group is decoded about once, however large it is."""
+    order = [piece.group for block in plan(groups, 1, 0, shuffle).blocks for piece in block.pieces]
+    changes = sum(a != b for a, b in zip(order, order[1:], strict=False))
+    assert changes == max(0, len(set(order)) - 1)
+
+
+def test_without_shuffle_the_order_is_that_of_the_files():
+    groups = [100_000, 3, 0, 70_000]
+    order = plan(groups, 1, 0, 0)
+    assert order_of(order, groups) == list(range(170_003))
+    assert max(block.num_rows for block in order.blocks) < 100_000
+
+
+def test_epochs_ranks_and_seeds_differ():
+    groups = [50] * 10
+    orders = {
+        tuple(order_of(plan_epoch(groups, seed=s, epoch=e, world_size=1, rank=0, shuffle_rows=100),
+                       groups))
+        for s in (0, 1) for e in (0, 1, 2)
+    }  # fmt: skip
+    assert len(orders) == 6
+    ranks = [order_of(plan(groups, 2, rank, 100), groups) for rank in (0, 1)]
+    assert [row - 250 for row in ranks[1]] != ranks[0]
+
+
+def test_shuffling_mixes_row_groups():
+    groups = [50] * 20
+    first_block = order_of(plan(groups, 1, 0, 200), groups)[:200]
+    assert len({row // 50 for row in first_block}) == 4
+    assert first_block[:50] != sorted(first_block[:50])
+
+
+@given(st.lists(st.integers(0, 40), max_size=8), st.integers(0, 30), st.data())
+def test_block_at_finds_the_block_of_a_position(
+    groups: list[int], shuffle: int, data: st.DataObject
+):
+    order = plan(groups, 1, 0, shuffle)
+    position = data.draw(st.integers(0, order.num_rows))
+    index = order.block_at(position)
+    if position == order.num_rows:
+        assert index == len(order.blocks)
+    else:
+        block = order.blocks[index]
+        assert block.first_row <= position < block.first_row + block.num_rows
+    with pytest.raises(ValueError, match="is outside"):
+        order.block_at(order.num_rows + 1)
+
+
+def test_too_few_rows_are_refused_with_the_figures():
+    require_one_step(16, 2, 8)
+    message = r"15 rows are fewer than one step takes: 2 ranks x batch_size 8 = 16; lower"
+    with pytest.raises(DataError, match=message):
+        require_one_step(15, 2, 8)

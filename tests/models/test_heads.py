@@ -1,0 +1,95 @@
+"""Task heads: losses against closed forms, predictions in the label's units, extremes."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import pytest
+import torch
+
+from marigold_rec.config.schema import BinaryTask, WatchTimeTask
+from models.heads import BinaryHead, WatchTimeHead
+
+LARGEST = torch.finfo(torch.float32).max
+EXTREMES = torch.tensor([[0.0], [-0.0], [1e-30], [80.0], [-120.0], [1e6], [LARGEST], [-LARGEST]])
+
+
+def binary() -> BinaryHead:
+    return BinaryHead(BinaryTask(name="ctr", kind="binary", label="click"), 4)
+
+
+def watch_time(
+    method: Literal["log_mse", "log_huber"] = "log_mse", max_s: float = 600.0, delta: float = 1.0
+) -> WatchTimeHead:
+    task = WatchTimeTask(
+        name="w", kind="watch_time", label="s", method=method, max_s=max_s, huber_delta=delta
+    )
+    return WatchTimeHead(task, 4)
+
+
+def test_binary_loss_and_probability() -> None:
+    logits = [-3.0, 0.0, 0.4, 12.0]
+    labels = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    probability = [1 / (1 + math.exp(-x)) for x in logits]
+    expected = [
+        -math.log(p if y else 1 - p) for p, y in zip(probability, labels.tolist(), strict=True)
+    ]
+    output_BK = torch.tensor(logits)[:, None]
+    torch.testing.assert_close(binary().loss(output_BK, labels), torch.tensor(expected))
+    torch.testing.assert_close(binary().predict(output_BK), torch.tensor(probability))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 30.0, 599.0])
+@pytest.mark.parametrize("error", [-7.0, -0.3, 0.0, 0.9, 2.5])
+def test_watch_time_losses(seconds: float, error: float) -> None:
+    output_BK = torch.tensor([[math.log1p(seconds) + error]])
+    label_B = torch.tensor([seconds])
+    mse = watch_time("log_mse").loss(output_BK, label_B)
+    torch.testing.assert_close(mse, torch.tensor([error**2]), rtol=1e-4, atol=1e-6)
+    delta = 0.7
+    huber = error**2 / 2 if abs(error) <= delta else delta * (abs(error) - delta / 2)
+    found = watch_time("log_huber", delta=delta).loss(output_BK, label_B)
+    torch.testing.assert_close(found, torch.tensor([huber]), rtol=1e-4, atol=1e-6)
+
+
+def test_watch_time_predictions_are_seconds_within_the_limits() -> None:
+    head = watch_time(max_s=600.0)
+    output_BK = torch.tensor([-5.0, 0.0, math.log1p(30), math.log1p(600), 50.0])[:, None]
+    expected = torch.tensor([0.0, 0.0, 30.0, 600.0, 600.0])
+    torch.testing.assert_close(head.predict(output_BK), expected)
+    assert head.predict(EXTREMES).max() <= 600.0
+    assert head.predict(EXTREMES).min() >= 0.0
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+@pytest.mark.parametrize("head", [binary(), watch_time(), watch_time("log_huber", delta=50.0)])
+def test_extreme_outputs_give_finite_losses_and_gradients(
+    head: BinaryHead | WatchTimeHead, label: float
+) -> None:
+    output_BK = EXTREMES.clone().requires_grad_()
+    loss_B = head.loss(output_BK, torch.full((len(EXTREMES),), label))
+    assert loss_B.shape == (len(EXTREMES),)
+    assert loss_B.isfinite().all()
+    loss_B.sum().backward()
+    assert output_BK.grad is not None
+    assert output_BK.grad.isfinite().all()
+    assert head.predict(EXTREMES).isfinite().all()
+
+
+def test_no_rows() -> None:
+    for head in (binary(), watch_time()):
+        output_BK = head(torch.zeros(0, 4))
+        assert output_BK.shape == (0, 1)
+        assert head.loss(output_BK, torch.zeros(0)).shape == (0,)
+        assert head.predict(output_BK).shape == (0,)
+
+
+@pytest.mark.parametrize("head", [binary(), watch_time()])
+def test_computes_in_float32_from_low_precision_towers(head: BinaryHead | WatchTimeHead) -> None:
+    tower_BH = torch.randn(3, 4).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output_BK = head(tower_BH)
+        loss_B = head.loss(output_BK, torch.ones(3))
+    assert output_BK.dtype == loss_B.dtype == torch.float32
+    assert torch.equal(output_BK, head.linear(tower_BH.float()))

@@ -1,0 +1,139 @@
+"""What features and labels must be, row by row in plain Python and pandas: slow and obvious."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from marigold_rec.batch import Batch
+from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config.schema import DenseFeature, Task
+
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as the model sees it."""
+
+    bags: dict[str, list[int]]
+    dense: list[float]
+    labels: list[float]
+    observed: list[float]
+    weight: float
+
+
+def expected_rows(table: pa.Table, config: Config) -> list[Row]:
+    # Arrow-backed: numpy-backed pandas would turn integers with nulls into floats.
+    frame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    rows = {t.name: t.rows for t in resolve_tables(config.sparse_features)}
+    records = [
+        {name: table.column(name)[i].as_py() for name in frame.columns} for i in range(len(frame))
+    ]
+    return [_row(record, config, rows) for record in records]
+
+
+def batch_rows(batch: Batch) -> list[Row]:
+    """The real rows of `batch`; checks that the rest is empty filling."""
+    num_rows = batch.num_rows
+    bags: list[dict[str, list[int]]] = [{} for _ in range(num_rows)]
+    for key in batch.sparse.keys():
+        jagged = batch.sparse[key]
+        parts = [part.tolist() for part in jagged.to_dense()]
+        assert all(not part for part in parts[num_rows:])
+        for bag, part in zip(bags, parts, strict=False):
+            bag[key] = part
+    for tensor in (batch.dense_BD, batch.labels_BT, batch.observed_BT, batch.weights_B):
+        assert not tensor[num_rows:].any()
+    return [
+        Row(
+            bags[i],
+            batch.dense_BD[i].tolist(),
+            batch.labels_BT[i].tolist(),
+            batch.observed_BT[i].tolist(),
+            batch.weights_B[i].item(),
+        )
+        for i in range(num_rows)
+    ]
+
+
+def hash_row(value: int | str, table: str, rows: int) -> int:
+    bits = _blake(value) if isinstance(value, str) else value & _MASK
+    z = (bits + _blake(table) + 0x9E3779B97F4A7C15) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return (z ^ (z >> 31)) % rows
+
+
+def _blake(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _row(record: dict[str, Any], config: Config, rows: dict[str, int]) -> Row:
+    bags = {
+        feature.name: _bag(feature, record[feature.source], rows[feature.table_name])
+        for feature in config.sparse_features
+    }
+    dense = [_dense(feature, record[feature.source]) for feature in config.dense_features]
+    labels = [_label(task, record) for task in config.tasks]
+    weight = record[config.data.weight] if config.data.weight else 1.0
+    is_good_weight = weight is not None and 0 <= weight < math.inf
+    return Row(
+        bags,
+        dense,
+        [0.0 if x is None else _f32(x) for x in labels],
+        [0.0 if x is None else 1.0 for x in labels],
+        _f32(weight) if is_good_weight else 0.0,
+    )
+
+
+def _bag(feature: Any, value: Any, rows: int) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [
+        row for v in values if v is not None and (row := _table_row(feature, v, rows)) is not None
+    ]
+
+
+def _table_row(feature: Any, value: Any, rows: int) -> int | None:
+    if feature.kind == "hash":
+        return hash_row(value, feature.table_name, rows)
+    if feature.kind == "id":
+        if 0 <= value < rows:
+            return value
+        return rows - 1 if feature.out_of_range == "clamp" else None
+    if feature.kind == "bucketize":
+        return None if math.isnan(value) else bisect.bisect_right(feature.boundaries, value)
+    return feature.values.index(value) + 1 if value in feature.values else 0
+
+
+def _dense(feature: DenseFeature, value: Any) -> float:
+    x = feature.missing if value is None or not math.isfinite(value) else float(value)
+    if feature.transform == "log1p":
+        x = math.copysign(float(np.log1p(abs(x))), x)
+    if feature.clip:
+        x = min(max(x, feature.clip[0]), feature.clip[1])
+    if feature.standardize:
+        x = (x - feature.standardize.mean) / feature.standardize.std
+    return _f32(x)
+
+
+def _label(task: Task, record: dict[str, Any]) -> float | None:
+    value = record[task.label]
+    if value is None or math.isnan(value):
+        return None
+    if task.observed_if is not None and record[task.observed_if] != 1:
+        return None
+    if task.kind == "binary":
+        return float(value) if value in (0, 1) else None
+    return float(value) if 0 <= value <= task.max_s else None
+
+
+def _f32(value: float) -> float:
+    return float(np.float32(value))
