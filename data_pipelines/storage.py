@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,18 +43,27 @@ class Storage:
             return os.stat(path).st_size
         return int(self.file_system.size(path))
 
-    def open_parquet(self, path: str, *, verify_checksums: bool = False) -> pq.ParquetFile:
-        """The file with its footer read; to be closed by the caller.
+    @contextmanager
+    def open_parquet(
+        self, path: str, *, verify_checksums: bool = False
+    ) -> Generator[pq.ParquetFile, None, None]:
+        """The file with its footer read.
 
         Remote column chunks are fetched in few large requests (pre_buffer); on a local disk that
         would only cost memory.
         """
-        source = path if self.is_local else self.file_system.open(path, "rb")
-        return pq.ParquetFile(
-            source,
-            page_checksum_verification=verify_checksums,
-            pre_buffer=not self.is_local,
-        )
+        with ExitStack() as opened:
+            # ParquetFile closes only what it has opened itself, which a remote file is not.
+            source = (
+                path if self.is_local else opened.enter_context(self.file_system.open(path, "rb"))
+            )
+            yield opened.enter_context(
+                pq.ParquetFile(
+                    source,
+                    page_checksum_verification=verify_checksums,
+                    pre_buffer=not self.is_local,
+                )
+            )
 
     def __getstate__(self) -> dict[str, str]:
         # An open connection must not travel to another process.

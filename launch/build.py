@@ -17,7 +17,7 @@ from marigold_rec.balancing import build_balancer
 from marigold_rec.config import Config, Table, resolve_tables
 from marigold_rec.config.schema import SplitConfig
 from marigold_rec.distributed import Ranks, on_first_rank
-from marigold_rec.errors import DataError
+from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.sharding import plan_sharding, shard_model
 from marigold_rec.training import LOGGER, Objective, TrainTask
 from models import build_embeddings, build_network
@@ -73,7 +73,10 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
     """
     torch.manual_seed(config.run.seed)
     tables = resolve_tables(config.sparse_features)
-    embeddings = build_embeddings(config, torch.device("meta"))
+    try:
+        embeddings = build_embeddings(config, torch.device("meta"))
+    except ValueError as error:  # a table name that TorchRec can't hold
+        raise ConfigError(f"features: {error}") from error
     objective = Objective(build_network(config), build_balancer(config), ranks.group)
     task = TrainTask(embeddings, objective.to(ranks.device))
     # Rank 0 plans and the others take its plan or its error: TorchRec's own collective plan leaves

@@ -42,7 +42,9 @@ def dry_run(config: Config, ranks: Ranks) -> int:
         _plan_lines(built.plan, built.tables, ranks.world_size),
         [
             "one step: ok, "
-            + ", ".join(f"{n} loss {f:.4f}" for n, f in zip(config.task_names, losses, strict=True)),
+            + ", ".join(
+                f"{n} loss {f:.4f}" for n, f in zip(config.task_names, losses, strict=True)
+            ),
             f"a run takes {trainer.total_steps:,} steps of {ranks.world_size} ranks x "
             f"{reader.batch_size:,} rows",
         ],

@@ -62,9 +62,9 @@ class Batch(Pipelineable):
         return self._map(lambda t: t.pin_memory())
 
     def record_stream(self, stream: torch.Stream) -> None:
-        for tensor in (self.sparse, self.dense_BD, self.labels_BT, self.observed_BT):
-            tensor.record_stream(stream)  # pyright: ignore[reportArgumentType]
-        self.weights_B.record_stream(stream)  # pyright: ignore[reportArgumentType]
+        self.sparse.record_stream(stream)
+        for tensor in (self.dense_BD, self.labels_BT, self.observed_BT, self.weights_B):
+            tensor.record_stream(stream)
 
     def _map(self, move: Any) -> Batch:
         return replace(

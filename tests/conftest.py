@@ -30,7 +30,7 @@ def fixed_seeds() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    chosen = config.getoption("markexpr")
+    chosen = config.getoption("markexpr") or ""
     run_slow = os.environ.get("MARIGOLD_SLOW", "0") not in ("", "0") or "slow" in chosen
     gpu_marked = [item for item in items if item.get_closest_marker("gpu")]
     has_gpu = bool(gpu_marked) and _has_gpu()

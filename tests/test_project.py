@@ -155,7 +155,7 @@ def test_setup_says_which_python_it_needs(tmp_path: Path) -> None:
 
 
 def test_a_failed_setup_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    """A copy of the project asks for a package that cannot exist; nothing is looked up elsewhere."""
+    """A copy of the project asks for a package that cannot exist; no index is asked."""
     for name in ("pyproject.toml", "launch/setup.sh", "launch/constraints.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

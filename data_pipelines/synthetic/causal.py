@@ -1,7 +1,7 @@
 """What was known before each row: the user's history and counts, and the item's last 24 hours.
 
-Shapes: B rows and R requests of a day, N users, H = HISTORY places. "Before" is strict: rows of one request share
-their time, so none of them sees a click of another.
+Shapes: B rows and R requests of a day, N users, H = HISTORY places. "Before" is strict: rows of
+one request share their time, so none of them sees a click of another.
 """
 
 from __future__ import annotations

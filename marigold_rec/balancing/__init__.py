@@ -1,19 +1,23 @@
 """The upper level: how the tasks' losses are weighed. One file per balancer, one line here."""
 
+from collections.abc import Callable
+from typing import Any
+
 from marigold_rec.balancing.balancer import Balancer, Probe
 from marigold_rec.balancing.marigold import Marigold
 from marigold_rec.balancing.static import Static
 from marigold_rec.config.schema import Config
 
-BALANCERS = {
+BALANCERS: dict[str, Callable[[Any, tuple[str, ...]], Balancer]] = {
     "static": Static,
     "marigold": Marigold,
 }
+"""Name in the config (`balancer.name`) -> class."""
 
 
 def build_balancer(config: Config) -> Balancer:
     """The balancer that `config.balancer` names, for the config's tasks."""
-    return BALANCERS[config.balancer.name](config.balancer, config.task_names)  # pyright: ignore[reportArgumentType]
+    return BALANCERS[config.balancer.name](config.balancer, config.task_names)
 
 
 __all__ = ["BALANCERS", "Balancer", "Marigold", "Probe", "Static", "build_balancer"]

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint.manifest import (
@@ -56,7 +57,7 @@ class CheckpointStore:
         control = self._ranks.control
         final = self._root / f"step-{step:09d}"
         temporary = on_first_rank(lambda: self._make_temporary(final.name), control)
-        dcp.save(dict(tensors), checkpoint_id=str(temporary), process_group=control)
+        save_distributed(dict(tensors), checkpoint_id=str(temporary), process_group=control)
         # Each rank hashes what it wrote; rank 0 adds the metadata and publishes.
         written = on_every_rank(lambda: _entries(temporary, f"__{self._ranks.rank}_"), control)
         all_written = _gathered(written, self._ranks)
@@ -76,7 +77,7 @@ class CheckpointStore:
         """Fills `tensors` in place. Collective. Raises CheckpointError when they don't fit."""
         try:
             # The metadata is a pickle; its bytes have been verified against the manifest.
-            dcp.load(
+            load_distributed(
                 dict(tensors), checkpoint_id=str(found.folder), process_group=self._ranks.control
             )
         except Exception as error:

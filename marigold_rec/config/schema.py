@@ -25,18 +25,23 @@ class Section(BaseModel):
 
 
 class RunConfig(Section):
-    name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    dir: str = Field("runs", description="Parent folder; the run writes only below dir/name.")
-    seed: int = Field(7, ge=0, lt=2**31)
-    epochs: int = Field(1, ge=1)
-    steps: int | None = Field(None, ge=1, description="Stop after this many steps; null: no limit.")
+    name: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    dir: str = Field(
+        default="runs", description="Parent folder; the run writes only below dir/name."
+    )
+    seed: int = Field(default=7, ge=0, lt=2**31)
+    epochs: int = Field(default=1, ge=1)
+    steps: int | None = Field(
+        default=None, ge=1, description="Stop after this many steps; null: no limit."
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class SplitConfig(Section):
-    path: str | None = Field(None, description="Overrides data.path for this split.")
+    path: str | None = Field(default=None, description="Overrides data.path for this split.")
     dates: tuple[datetime.date, datetime.date] | None = Field(
-        None, description="First and last day (both included) of Hive-style dt=YYYY-MM-DD folders."
+        default=None,
+        description="First and last day (both included) of Hive-style dt=YYYY-MM-DD folders.",
     )
 
     @model_validator(mode="after")
@@ -84,22 +89,26 @@ class SyntheticConfig(Section):
 
 class DataConfig(Section):
     path: str | None = Field(
-        None,
+        default=None,
         description="Folder or any fsspec URL of Parquet files; null: the embedded synthetic log.",
     )
     synthetic: SyntheticConfig = SyntheticConfig()
     train: SplitConfig = SplitConfig()
     eval: SplitConfig | None = None
-    batch_size: int = Field(2048, ge=1, description="Rows per rank and step.")
-    eval_batch_size: int | None = Field(None, ge=1, description="null: the same as batch_size.")
-    shuffle_rows: int = Field(
-        262_144, ge=0, description="Rows per rank that are shuffled together; 0: file order."
+    batch_size: int = Field(default=2048, ge=1, description="Rows per rank and step.")
+    eval_batch_size: int | None = Field(
+        default=None, ge=1, description="null: the same as batch_size."
     )
-    weight: str | None = Field(None, description="Column of per-row loss weights (>= 0).")
+    shuffle_rows: int = Field(
+        default=262_144,
+        ge=0,
+        description="Rows per rank that are shuffled together; 0: file order.",
+    )
+    weight: str | None = Field(default=None, description="Column of per-row loss weights (>= 0).")
     verify_checksums: bool = True
-    reader_threads: int = Field(1, ge=1, le=64)
+    reader_threads: int = Field(default=1, ge=1, le=64)
     max_invalid_labels: float = Field(
-        0.01,
+        default=0.01,
         ge=0.0,
         le=1.0,
         description="Refuse the data when more than this share of a task's labels is invalid.",
@@ -108,7 +117,9 @@ class DataConfig(Section):
 
 class _Feature(Section):
     name: Name
-    column: str | None = Field(None, description="Parquet column; null: the feature's name.")
+    column: str | None = Field(
+        default=None, description="Parquet column; null: the feature's name."
+    )
 
     @property
     def source(self) -> str:
@@ -116,10 +127,11 @@ class _Feature(Section):
 
 
 class _SparseFeature(_Feature):
-    table: Name | None = Field(None, description="Embedding table; null: one of its own.")
-    dim: int | None = Field(None, ge=1, le=8192, description="Width of an embedding row.")
+    table: Name | None = Field(default=None, description="Embedding table; null: one of its own.")
+    dim: int | None = Field(default=None, ge=1, le=8192, description="Width of an embedding row.")
     pooling: Literal["sum", "mean"] | None = Field(
-        None, description="How a list's rows are joined; null: as the table's other features, sum."
+        default=None,
+        description="How a list's rows are joined; null: as the table's other features, sum.",
     )
 
     @property
@@ -131,16 +143,17 @@ class HashFeature(_SparseFeature):
     """Integers or strings, or lists of them: 64-bit mix, then modulo `rows`."""
 
     kind: Literal["hash"]
-    rows: int | None = Field(None, ge=1)
+    rows: int | None = Field(default=None, ge=1)
 
 
 class IdFeature(_SparseFeature):
     """Integers (or lists) already in [0, rows)."""
 
     kind: Literal["id"]
-    rows: int | None = Field(None, ge=1)
+    rows: int | None = Field(default=None, ge=1)
     out_of_range: Literal["error", "drop", "clamp"] = Field(
-        "error", description="drop: the id is left out of its bag; clamp: the last row. Counted."
+        default="error",
+        description="drop: the id is left out of its bag; clamp: the last row. Counted.",
     )
 
 
@@ -189,10 +202,16 @@ class DenseFeature(_Feature):
     """A number fed to the dense part: fill missing, then log1p, then clip, then standardize."""
 
     kind: Literal["dense"]
-    missing: float = Field(0.0, description="Takes the place of null and NaN (raw units).")
-    transform: Literal["none", "log1p"] = Field("none", description="log1p: sign(x) log(1+|x|).")
-    clip: tuple[float, float] | None = Field(None, description="Limits after the transform.")
-    standardize: Standardize | None = Field(None, description="(x - mean) / std, applied last.")
+    missing: float = Field(default=0.0, description="Takes the place of null and NaN (raw units).")
+    transform: Literal["none", "log1p"] = Field(
+        default="none", description="log1p: sign(x) log(1+|x|)."
+    )
+    clip: tuple[float, float] | None = Field(
+        default=None, description="Limits after the transform."
+    )
+    standardize: Standardize | None = Field(
+        default=None, description="(x - mean) / std, applied last."
+    )
 
     @model_validator(mode="after")
     def _clip_ordered(self) -> DenseFeature:
@@ -209,7 +228,7 @@ class _Task(Section):
     name: Name
     label: str = Field(description="Parquet column; null means unobserved.")
     observed_if: str | None = Field(
-        None, description="0/1 column; the label counts only where it is 1."
+        default=None, description="0/1 column; the label counts only where it is 1."
     )
 
 
@@ -222,8 +241,10 @@ class WatchTimeTask(_Task):
 
     kind: Literal["watch_time"]
     method: Literal["log_mse", "log_huber"] = "log_mse"
-    huber_delta: float = Field(1.0, gt=0, description="In units of log(1+s).")
-    max_s: float = Field(86_400.0, gt=0, description="Longer labels are invalid, in seconds.")
+    huber_delta: float = Field(default=1.0, gt=0, description="In units of log(1+s).")
+    max_s: float = Field(
+        default=86_400.0, gt=0, description="Longer labels are invalid, in seconds."
+    )
 
 
 Task = Annotated[BinaryTask | WatchTimeTask, Field(discriminator="kind")]
@@ -231,26 +252,26 @@ Task = Annotated[BinaryTask | WatchTimeTask, Field(discriminator="kind")]
 
 class _Model(Section):
     tower_layers: tuple[Width, ...] = (32,)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
 class SharedBottomModel(_Model):
     name: Literal["shared_bottom"]
-    bottom_layers: tuple[Width, ...] = Field((128, 64), min_length=1)
+    bottom_layers: tuple[Width, ...] = Field(default=(128, 64), min_length=1)
 
 
 class MMoEModel(_Model):
     name: Literal["mmoe"]
-    experts: int = Field(4, ge=1)
-    expert_layers: tuple[Width, ...] = Field((64, 32), min_length=1)
+    experts: int = Field(default=4, ge=1)
+    expert_layers: tuple[Width, ...] = Field(default=(64, 32), min_length=1)
 
 
 class PLEModel(_Model):
     name: Literal["ple"]
-    levels: int = Field(2, ge=1)
-    shared_experts: int = Field(2, ge=1)
-    task_experts: int = Field(1, ge=1, description="Experts of each task, per level.")
-    expert_layers: tuple[Width, ...] = Field((64, 32), min_length=1)
+    levels: int = Field(default=2, ge=1)
+    shared_experts: int = Field(default=2, ge=1)
+    task_experts: int = Field(default=1, ge=1, description="Experts of each task, per level.")
+    expert_layers: tuple[Width, ...] = Field(default=(64, 32), min_length=1)
 
 
 Model = Annotated[SharedBottomModel | MMoEModel | PLEModel, Field(discriminator="name")]
@@ -269,17 +290,29 @@ class MarigoldBalancerConfig(Section):
     """Balance the tasks' descent along the step that is being taken (see docs/marigold.md)."""
 
     name: Literal["marigold"]
-    every_n_steps: int = Field(10, ge=1, description="One probe (an extra dense forward) per n.")
+    every_n_steps: int = Field(
+        default=10, ge=1, description="One probe (an extra dense forward) per n."
+    )
     alpha: float | None = Field(
-        None, gt=0, description="Fairness: 1 Nash-MTL, 2 FairGrad, null: infinity (MGDA, min-norm)."
+        default=None,
+        gt=0,
+        description="Fairness: 1 Nash-MTL, 2 FairGrad, null: infinity (MGDA, min-norm).",
     )
-    log_losses: bool = Field(True, description="Balance log f_i (relative descent), not f_i.")
-    lr: float = Field(0.05, gt=0, description="Step of the weight update, in log-weight units.")
-    ema: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the running mean of h.")
+    log_losses: bool = Field(
+        default=True, description="Balance log f_i (relative descent), not f_i."
+    )
+    lr: float = Field(
+        default=0.05, gt=0, description="Step of the weight update, in log-weight units."
+    )
+    ema: float = Field(default=0.9, ge=0.0, lt=1.0, description="Decay of the running mean of h.")
     probe_norm: float = Field(
-        0.1, gt=0, description="Length of the probe step ||mu d|| over the whole global batch."
+        default=0.1,
+        gt=0,
+        description="Length of the probe step ||mu d|| over the whole global batch.",
     )
-    min_weight: float = Field(0.01, ge=0, lt=1, description="Floor of a task's share of weight.")
+    min_weight: float = Field(
+        default=0.01, ge=0, lt=1, description="Floor of a task's share of weight."
+    )
     preference: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="Task name -> preference; tasks not named have 1."
     )
@@ -290,17 +323,19 @@ Balancer = Annotated[StaticBalancerConfig | MarigoldBalancerConfig, Field(discri
 
 class SparseOptimizerConfig(Section):
     name: Literal["rowwise_adagrad"] = "rowwise_adagrad"
-    lr: float = Field(0.05, gt=0)
-    eps: float = Field(1e-8, gt=0)
+    lr: float = Field(default=0.05, gt=0)
+    eps: float = Field(default=1e-8, gt=0)
 
 
 class DenseOptimizerConfig(Section):
     name: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_steps: int = Field(0, ge=0, description="Linear warm-up from lr/n to lr.")
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, description="Linear warm-up from lr/n to lr.")
     clip_norm: float | None = Field(
-        None, gt=0, description="Largest global norm of the dense gradients; null: no clipping."
+        default=None,
+        gt=0,
+        description="Largest global norm of the dense gradients; null: no clipping.",
     )
 
 
@@ -313,26 +348,34 @@ ShardingType = Literal["auto", "table_wise", "row_wise", "column_wise"]
 
 
 class ShardingConfig(Section):
-    default: ShardingType = Field("auto", description="auto: the planner chooses.")
+    default: ShardingType = Field(default="auto", description="auto: the planner chooses.")
     tables: dict[str, ShardingType] = Field(default_factory=dict, description="Table -> type.")
-    hbm_gib: float = Field(32.0, gt=0, description="Accelerator memory per rank, for the planner.")
-    host_gib: float = Field(64.0, gt=0, description="Host memory per rank, for the planner.")
+    hbm_gib: float = Field(
+        default=32.0, gt=0, description="Accelerator memory per rank, for the planner."
+    )
+    host_gib: float = Field(
+        default=64.0, gt=0, description="Host memory per rank, for the planner."
+    )
 
 
 class CheckpointConfig(Section):
-    every_n_steps: int | None = Field(None, ge=1, description="null: only at the end and on stop.")
-    keep: int = Field(2, ge=1)
+    every_n_steps: int | None = Field(
+        default=None, ge=1, description="null: only at the end and on stop."
+    )
+    keep: int = Field(default=2, ge=1)
 
 
 class LoggingConfig(Section):
-    every_n_steps: int = Field(50, ge=1)
+    every_n_steps: int = Field(default=50, ge=1)
     tensorboard: bool = True
 
 
 class DistributedConfig(Section):
-    timeout_s: int = Field(600, ge=1, description="Collectives give up after this long.")
+    timeout_s: int = Field(default=600, ge=1, description="Collectives give up after this long.")
     threads_per_rank: int | None = Field(
-        None, ge=1, description="Intra-op threads on CPU; null: cores / ranks on this machine."
+        default=None,
+        ge=1,
+        description="Intra-op threads on CPU; null: cores / ranks on this machine.",
     )
 
 

@@ -11,6 +11,8 @@ from typing import Literal
 
 from marigold_rec.config.schema import SparseFeature
 
+Pooling = Literal["sum", "mean"]
+
 _DEFAULT_DIM = 16
 
 
@@ -21,7 +23,7 @@ class Table:
     name: str
     rows: int
     dim: int
-    pooling: Literal["sum", "mean"]
+    pooling: Pooling
     features: tuple[str, ...]
 
 
@@ -61,12 +63,13 @@ def resolve_tables(features: tuple[SparseFeature, ...]) -> tuple[Table, ...]:
             )
         if problems:
             continue
+        pooling: Pooling = next((f.pooling for f in group if f.pooling is not None), "sum")
         tables.append(
             Table(
                 name=name,
                 rows=next(f.rows for f in group if f.rows is not None),
                 dim=next((f.dim for f in group if f.dim is not None), _DEFAULT_DIM),
-                pooling=next((f.pooling for f in group if f.pooling is not None), "sum"),
+                pooling=pooling,
                 features=tuple(f.name for f in group),
             )
         )

@@ -53,7 +53,7 @@ def _attempt(work: Callable[[], Result]) -> tuple[Result | None, BaseException |
 def _portable(error: BaseException) -> BaseException:
     """The error itself if it can cross a process border, else one that says the same."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        pickle.loads(pickle.dumps(error))
         return error
     except Exception:
         return MarigoldError(f"{type(error).__name__}: {error}")

@@ -31,7 +31,9 @@ def table_rows(table: Table, seed: int, first: int, stop: int) -> Tensor:
     blocks = []
     for block in range(first // _BLOCK_ROWS, -(-stop // _BLOCK_ROWS)):
         start = block * _BLOCK_ROWS
-        generator = np.random.Generator(np.random.Philox(key=[seed, name], counter=[0, 0, 0, block]))
+        generator = np.random.Generator(
+            np.random.Philox(key=[seed, name], counter=[0, 0, 0, block])
+        )
         values = generator.random((_BLOCK_ROWS, table.dim), dtype=np.float32)
         blocks.append(values[max(first - start, 0) : stop - start])
     drawn = np.concatenate(blocks) if blocks else np.empty((0, table.dim), np.float32)

@@ -100,7 +100,7 @@ def plan_sharding(
         debug=False,
     )
     try:
-        return planner.plan(module, [FusedSharder()])
+        return planner.plan(module, [FusedSharder()])  # pyright: ignore[reportArgumentType]
     except PlannerError as error:
         gib = sum(t.rows * t.dim * 4 for t in tables) / _GIB
         raise ConfigError(

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
+from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.config.schema import BinaryTask, Task
-from marigold_rec.distributed import Ranks, on_every_rank
+from marigold_rec.config.schema import Task
+from marigold_rec.distributed import Agreement, Ranks, on_first_rank, raise_together
 from marigold_rec.metrics import BinaryScores, RegressionScores, merge_on_first_rank
 from marigold_rec.training.batches import FetchedBatches
 from marigold_rec.training.trainer import Reader
 
+# Figures in the summary, by kind of task; the others are counts and stay out of the scalars.
+_FIGURES = {
+    "binary": ("auc", "log_loss", "ne", "calibration"),
+    "watch_time": ("mae_s", "rmse_s", "r2_log", "spearman"),
+}
+
+Scores = BinaryScores | RegressionScores
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`scalars`: eval/<metric>/<task> -> figure, or None where there is none; `reasons` says why."""
+    """Exact figures of a split.
+
+    `scalars`: eval/<metric>/<task> -> figure, or None where there is none and `reasons` (by the
+    same names) says why.
+    """
 
     scalars: dict[str, float | None]
     reasons: dict[str, str] = field(default_factory=dict)
@@ -31,28 +44,67 @@ def evaluate(
 
     Detach the training pipeline first: it replaces the tables' forward.
     """
-    scores = [_Scores(i, task) for i, task in enumerate(tasks)]
+    scores = [_scores_of(task) for task in tasks]
     was_training = model.training
     model.eval()
     try:
-        batches = FetchedBatches(reader.batches(Cursor(0, 0)), lambda batch: batch)
-        for _ in range(reader.steps_per_epoch):
-            batches.fetch()
-            batch = next(batches, None)
-            on_every_rank(batches.raise_error, ranks.control)
-            assert batch is not None
-            batches.consumed()
-            with torch.no_grad():
-                predictions_BT = model(batch.to(ranks.device)).float().cpu().numpy()
-            for score in scores:
-                score.add(predictions_BT, batch)
-        batches.close()
+        for batch, predictions_BT in _predicted(model, reader, ranks):
+            for i, score in enumerate(scores):
+                # Filling rows are never observed.
+                seen_B = batch.observed_BT[:, i] > 0
+                score.add(
+                    predictions_BT[seen_B, i],
+                    batch.labels_BT[seen_B, i],
+                    batch.weights_B[seen_B],
+                )
     finally:
         model.train(was_training)
+    merged = [_merged(score, ranks) for score in scores]
+    return on_first_rank(lambda: _figures(tasks, merged), ranks.control)
+
+
+def _merged(score: Scores, ranks: Ranks) -> Scores | None:
+    """The scores of all ranks, on the first rank only."""
+    if isinstance(score, BinaryScores):
+        return merge_on_first_rank(score, ranks.control)
+    return merge_on_first_rank(score, ranks.control)
+
+
+def _predicted(
+    model: DistributedModelParallel, reader: Reader, ranks: Ranks
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Batches (on CPU) with their predictions_BT; a reader's error is raised on every rank."""
+    batches = FetchedBatches(reader.batches(Cursor(0, 0)), lambda batch: batch)
+    agreement = Agreement(ranks.control)
+    try:
+        for _ in range(reader.steps_per_epoch):
+            batches.fetch()
+            failed = batches.error is not None
+            if agreement.reach(exhausted=False, failed=failed, stop=False, save=False).failed:
+                raise_together(batches.error, ranks.control)
+            batch = next(batches)
+            batches.consumed()
+            with torch.no_grad():
+                predictions_BT = model(batch.to(ranks.device))
+            yield batch, predictions_BT.float().cpu()
+    finally:
+        batches.close()
+
+
+def _scores_of(task: Task) -> Scores:
+    return BinaryScores() if task.kind == "binary" else RegressionScores()
+
+
+def _figures(tasks: tuple[Task, ...], merged: list[Scores | None]) -> Evaluation:
     scalars: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    for score in scores:
-        found = score.merged(ranks)
-        scalars |= found.scalars
-        reasons |= found.reasons
+    for task, scores in zip(tasks, merged, strict=True):
+        assert scores is not None, "only the first rank holds the merged scores"
+        metrics = scores.compute()
+        for figure in _FIGURES[task.kind]:
+            name = f"eval/{figure}/{task.name}"
+            scalars[name] = getattr(metrics, figure)
+            if figure in metrics.reasons:
+                reasons[name] = metrics.reasons[figure]
+        scalars[f"eval/rows/{task.name}"] = float(metrics.rows)
     return Evaluation(scalars, reasons)

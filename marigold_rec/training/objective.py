@@ -45,10 +45,8 @@ class _Probed:
 class Objective(nn.Module):
     """In training: (scalar, StepOutput). In evaluation: predictions_BT in the labels' units."""
 
-    def __init__(self, network: nn.Module, balancer: Balancer, group: dist.ProcessGroup) -> None:
+    def __init__(self, network: Network, balancer: Balancer, group: dist.ProcessGroup) -> None:
         super().__init__()
-        if not isinstance(network, Network):
-            raise TypeError(f"{type(network).__name__} does not fulfil contracts.Network")
         self.network = network
         self.balancer = balancer
         self.step = 0

@@ -23,9 +23,7 @@ class Optimizers:
         self._dense_parameters = dict(in_backward_optimizer_filter(model.named_parameters()))
         self._dense = KeyedOptimizerWrapper(
             self._dense_parameters,
-            lambda params: kind(
-                params, lr=config.lr, weight_decay=config.weight_decay, fused=True
-            ),
+            lambda params: kind(params, lr=config.lr, weight_decay=config.weight_decay, fused=True),
         )
         # Adam makes its state on the first step; make it now, so that a load finds its place.
         # A step of zero gradients at rate zero moves nothing (AdamW's decay is scaled by the rate).
@@ -69,5 +67,5 @@ class Optimizers:
                     yield f"{parameter}/{key}", tensor
 
     def _set_learning_rate(self, rate: float) -> None:
-        for group in self._dense.param_groups:
+        for group in cast(list[dict[str, Any]], self._dense.param_groups):
             group["lr"] = rate

@@ -43,8 +43,9 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
         )
 
     def _forward(self, batch: Batch | None) -> tuple[Tensor, StepOutput]:
-        scalar, self._output = self._model(batch)
-        return scalar.unsqueeze(0), self._output
+        scalar, output = self._model(batch)
+        self._output = output
+        return scalar.unsqueeze(0), output
 
     def _backward(self, losses: Tensor) -> None:
         assert self._output is not None

@@ -32,7 +32,11 @@ def start_logging(folder: Path | None, rank: int) -> None:
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    # What pinned versions of torch and torchrec say to each other is no news to our users.
+    quiet_third_parties()
+
+
+def quiet_third_parties() -> None:
+    """What pinned versions of torch and torchrec say to each other is no news to our users."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch(rec)?\..*")
     for name in ("torch.fx", "torchrec"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask for a stop at the end of the step; a second one ends the process at once."""
+"""SIGTERM and SIGINT ask for a stop at the end of the step; a second one ends it at once."""
 
 from __future__ import annotations
 

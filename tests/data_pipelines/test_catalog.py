@@ -42,9 +42,11 @@ def test_a_folder_is_read_in_path_order(days: Path):
         day("2024-01-31"),
         day("2024-02-02"),
     ]
-    assert catalog.rows_per_group[:6] == (4, 4, 2, 4, 4, 2) and catalog.num_rows == 30
+    assert catalog.rows_per_group[:6] == (4, 4, 2, 4, 4, 2)
+    assert catalog.num_rows == 30
     assert [Path(path).name for path in catalog.ignored] == ["README.md"]
-    assert catalog.schema == pa.schema([("x", pa.int64())]) and catalog.warnings == ()
+    assert catalog.schema == pa.schema([("x", pa.int64())])
+    assert catalog.warnings == ()
 
 
 def test_a_group_is_located_in_its_file(days: Path):
@@ -95,7 +97,7 @@ def test_one_file_of_any_name(tmp_path: Path):
 
 
 def test_nothing_there(tmp_path: Path):
-    with pytest.raises(DataError, match="there is no such file or folder; check data.path"):
+    with pytest.raises(DataError, match=r"there is no such file or folder; check data\.path"):
         scan(str(tmp_path / "none"))
     (tmp_path / "a.csv").write_text("x")
     with pytest.raises(DataError, match=r"no Parquet file .* is there \(1 other files, e.g. .*csv"):
@@ -113,7 +115,8 @@ def test_all_broken_files_are_listed(tmp_path: Path):
     lines = str(caught.value).splitlines()
     assert lines[0] == "3 of 4 files are broken:"
     assert lines[1].endswith("part-001.parquet: 0 bytes")
-    assert "part-002.parquet" in lines[2] and "no readable Parquet footer" in lines[2]
+    assert "part-002.parquet" in lines[2]
+    assert "no readable Parquet footer" in lines[2]
     assert "part-003.parquet" in lines[3]
     assert lines[-1] == "write them again or move them away"
 
@@ -149,7 +152,8 @@ def test_drift_is_refused(tmp_path: Path, columns: dict[str, pa.Array], message:
 
 def test_drift_of_a_column_that_is_not_read_is_a_warning(tmp_path: Path):
     catalog = drifted(tmp_path, pa.table({"x": pa.array([1])}), columns=("x",))
-    assert len(catalog.warnings) == 1 and "column 'y' is missing" in catalog.warnings[0]
+    assert len(catalog.warnings) == 1
+    assert "column 'y' is missing" in catalog.warnings[0]
 
 
 def test_a_new_column_is_a_warning(tmp_path: Path):
@@ -183,7 +187,8 @@ def test_any_fsspec_url(tmp_path: Path):
         files.pipe(f"/bucket/log/dt=2024-01-01/{path.name}", path.read_bytes())
     try:
         catalog = scan("memory://bucket/log", (day("2024-01-01"), day("2024-01-01")))
-        assert catalog.num_rows == 13 and len(catalog.files) == 2
+        assert catalog.num_rows == 13
+        assert len(catalog.files) == 2
         with pytest.raises(DataError, match="there is no such file or folder"):
             scan("memory://bucket/none")
     finally:

@@ -28,7 +28,8 @@ def test_null_and_nan_are_unobserved_and_not_invalid():
     assert found.labels_BT.tolist() == [[0.0], [1.0], [0.0], [0.0]]
     assert found.observed_BT.tolist() == [[1.0], [1.0], [0.0], [0.0]]
     assert found.labels_BT.dtype == found.observed_BT.dtype == np.float32
-    assert found.counts == {} and found.weights_B.tolist() == [1.0] * 4
+    assert found.counts == {}
+    assert found.weights_B.tolist() == [1.0] * 4
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint8(), pa.bool_(), pa.float32()])
@@ -78,7 +79,8 @@ def test_invalid_weights_are_zero_and_counted():
     columns = {"y": pa.array([1] * 6), "w": pa.array([0.5, None, np.nan, -1.0, np.inf, 0.0])}
     found = labels(BINARY, **columns)
     assert found.weights_B.tolist() == [0.5, 0.0, 0.0, 0.0, 0.0, 0.0]
-    assert found.weights_B.dtype == np.float32 and found.counts == {"invalid/weight": 4}
+    assert found.weights_B.dtype == np.float32
+    assert found.counts == {"invalid/weight": 4}
     message = r"data.weight: column 'w': a weight must be .* but 4 of 6 are not .* null or NaN"
     with pytest.raises(DataError, match=message):
         labels(BINARY, 0.5, **columns)

@@ -44,7 +44,8 @@ def test_look_ahead_is_bounded_and_close_ends_it():
     items.close()
     # 5 taken, 3 in the queue, one held by the thread.
     assert len(produced) <= 9
-    assert closed.is_set() and threads() == []
+    assert closed.is_set()
+    assert threads() == []
     with pytest.raises(StopIteration):
         next(items)
     items.close()
@@ -56,7 +57,8 @@ def test_dropping_the_iterator_ends_it():
     assert next(items) == 0
     del items
     gc.collect()
-    assert closed.is_set() and threads() == []
+    assert closed.is_set()
+    assert threads() == []
 
 
 def test_being_dropped_in_another_thread_does_not_wait():

@@ -51,7 +51,8 @@ def assert_same(a: Batch, b: Batch) -> None:
         (a.observed_BT, b.observed_BT),
         (a.weights_B, b.weights_B),
     ):
-        assert x.dtype == y.dtype and torch.equal(x, y)
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)
     assert (a.num_rows, a.cursor, a.sources) == (b.num_rows, b.cursor, b.sources)
     assert ids_of(a) == ids_of(b)
 
@@ -76,19 +77,24 @@ def test_values_equal_the_oracle(log: tuple[str, pa.Table], shuffle_rows: int, t
 def test_batches_have_one_shape(log: tuple[str, pa.Table]):
     reader = reader_of(log[0], batch_size=9)
     batches = list(reader.batches())
-    assert len(batches) == reader.steps_per_epoch == 14 and reader.num_rows == 125
+    assert len(batches) == reader.steps_per_epoch == 14
+    assert reader.num_rows == 125
     for batch in batches:
-        assert batch.sparse.stride() == 9 and batch.sparse.values().dtype == torch.int64
+        assert batch.sparse.stride() == 9
+        assert batch.sparse.values().dtype == torch.int64
         assert batch.sparse.lengths().dtype == torch.int32
         assert batch.sparse.keys() == [f["name"] for f in FEATURES if f["kind"] != "dense"]
         # What the exchange of ids uses is given, and right.
         given_sums = batch.sparse.length_per_key()
         sums = batch.sparse.lengths().view(len(given_sums), 9).sum(1)
-        assert given_sums == sums.tolist() and sum(given_sums) == len(batch.sparse.values())
-        assert batch.dense_BD.shape == (9, 4) and batch.dense_BD.dtype == torch.float32
+        assert given_sums == sums.tolist()
+        assert sum(given_sums) == len(batch.sparse.values())
+        assert batch.dense_BD.shape == (9, 4)
+        assert batch.dense_BD.dtype == torch.float32
         assert batch.labels_BT.shape == batch.observed_BT.shape == (9, len(TASKS))
         assert batch.weights_B.shape == (9,)
-        assert batch.dense_BD.is_contiguous() and batch.labels_BT.is_contiguous()
+        assert batch.dense_BD.is_contiguous()
+        assert batch.labels_BT.is_contiguous()
     assert [batch.num_rows for batch in batches] == [9] * 13 + [8]
     assert batches[-1].cursor == Cursor(0, 125)
     assert batches[1].sources[0].endswith("part-000.parquet row group 0")
@@ -116,17 +122,20 @@ def test_ranks_read_every_row_once_in_equal_steps(
         assert [batch.num_rows for batch in batches] == [len(ids_of(batch)) for batch in batches]
         rows += mine
         steps.add(len(batches))
-    assert sorted(rows) == list(range(log[1].num_rows)) and len(steps) == 1
+    assert sorted(rows) == list(range(log[1].num_rows))
+    assert len(steps) == 1
 
 
 @pytest.mark.parametrize("shuffle_rows", [0, 30])
-@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize(("world", "batch_size"), [(1, 7), (2, 31)])
 def test_a_resume_from_every_cursor_continues_bit_for_bit(
-    log: tuple[str, pa.Table], shuffle_rows: int, world: int
+    log: tuple[str, pa.Table], shuffle_rows: int, world: int, batch_size: int
 ):
-    # 3 ranks x 7: rank 0 ends with a batch of nothing but filling (41 rows to the others' 42).
+    # 2 ranks x 31: rank 0 ends with a batch of nothing but filling (62 rows to the other's 63).
     for rank in range(world):
-        reader = reader_of(log[0], rank=rank, world=world, batch_size=7, shuffle_rows=shuffle_rows)
+        reader = reader_of(
+            log[0], rank=rank, world=world, batch_size=batch_size, shuffle_rows=shuffle_rows
+        )
         straight = list(reader.batches(Cursor(2, 0)))
         for taken in range(len(straight) + 1):
             cursor = straight[taken - 1].cursor if taken else Cursor(2, 0)
@@ -142,8 +151,10 @@ def test_filling_alone_keeps_the_ranks_together(log: tuple[str, pa.Table]):
     readers = [reader_of(log[0], rank=rank, world=2, batch_size=62) for rank in (0, 1)]
     batches = [list(reader.batches()) for reader in readers]
     assert [[b.num_rows for b in mine] for mine in batches] == [[62, 0], [62, 1]]
-    assert ids_of(batches[0][1]) == [] and batches[0][1].columns["row_id"].type == pa.int64()
-    assert len(batches[0][1].sparse.values()) == 0 and batches[0][1].sources == ()
+    assert ids_of(batches[0][1]) == []
+    assert batches[0][1].columns["row_id"].type == pa.int64()
+    assert len(batches[0][1].sparse.values()) == 0
+    assert batches[0][1].sources == ()
     for step in (0, 1):
         left = [len(list(r.batches(b[step].cursor))) for r, b in zip(readers, batches, strict=True)]
         assert left == [1 - step, 1 - step]
@@ -180,7 +191,8 @@ def test_arguments_go_before_the_config(log: tuple[str, pa.Table]):
         extra_columns=["row_id", "name"],
     )  # fmt: skip
     batch = next(reader.batches())
-    assert reader.batch_size == 5 and ids_of(batch) == [0, 1, 2, 3, 4]
+    assert reader.batch_size == 5
+    assert ids_of(batch) == [0, 1, 2, 3, 4]
     assert batch.columns["name"].to_pylist() == log[1].column("name").to_pylist()[:5]
 
 
@@ -207,11 +219,12 @@ def test_too_few_rows_for_one_step(log: tuple[str, pa.Table]):
 def test_no_rows_at_all_are_no_steps(tmp_path: Path):
     write_log(tmp_path, [0])
     reader = reader_of(str(tmp_path))
-    assert reader.steps_per_epoch == 0 and list(reader.batches()) == []
+    assert reader.steps_per_epoch == 0
+    assert list(reader.batches()) == []
 
 
 def test_an_unknown_extra_column_is_refused(log: tuple[str, pa.Table]):
-    with pytest.raises(DataError, match="extra column 'rowid' is not in .*did you mean 'row_id'"):
+    with pytest.raises(DataError, match=r"extra column 'rowid' is not in .*did you mean 'row_id'"):
         ParquetReader(scan(log[0]), log_config(), rank=0, world_size=1, extra_columns=["rowid"])
 
 
@@ -222,6 +235,7 @@ def test_any_fsspec_url(log: tuple[str, pa.Table]):
     try:
         local, remote = reader_of(log[0]), reader_of("memory://reader")
         for a, b in zip(local.batches(), remote.batches(), strict=True):
-            assert torch.equal(a.sparse.values(), b.sparse.values()) and ids_of(a) == ids_of(b)
+            assert torch.equal(a.sparse.values(), b.sparse.values())
+            assert ids_of(a) == ids_of(b)
     finally:
         files.rm("/reader", recursive=True)

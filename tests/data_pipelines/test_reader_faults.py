@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.catalog import scan
+from data_pipelines.partition import plan_epoch
 from data_pipelines.reader import ParquetReader
 from marigold_rec.errors import DataError
 from tests.support.parquet import click_log, log_config, write_file, write_log
@@ -71,15 +72,23 @@ def test_a_damaged_column_that_is_not_read_does_not_matter(tmp_path: Path):
 
 
 def test_batches_before_the_damage_are_delivered(tmp_path: Path):
-    write_log(tmp_path, [100, 100])
-    reader = reader_of(tmp_path, shuffle_rows=50)
-    expected = next(reader.batches()).num_rows
-    for path in tmp_path.iterdir():
-        path.unlink()
-    stream = reader.batches()
-    with pytest.raises(DataError, match=r"part-00\d.parquet row group \d+: cannot be read"):
-        next(stream)
-    assert expected == 8
+    plain_file(tmp_path / "a.parquet")
+    reader = reader_of(tmp_path, shuffle_rows=100)
+    order = plan_epoch((100,) * 4, seed=7, epoch=0, world_size=1, rank=0, shuffle_rows=100)
+    third_block = order.blocks[2]
+    flip(tmp_path / "a.parquet", "item", third_block.pieces[0].group)
+    taken = []
+    with pytest.raises(DataError, match="cannot be read"):
+        taken.extend(batch.num_rows for batch in reader.batches())
+    assert taken == [8] * (third_block.first_row // 8)
+
+
+def test_a_file_that_is_gone(tmp_path: Path):
+    write_log(tmp_path, [20, 20])
+    reader = reader_of(tmp_path)
+    (tmp_path / "part-001.parquet").unlink()
+    with pytest.raises(DataError, match=r"part-001.parquet row group 0: cannot be read \(FileNotF"):
+        list(reader.batches())
 
 
 def test_truncation_after_the_scan(tmp_path: Path):
@@ -131,7 +140,8 @@ def test_invalid_labels_are_counted_or_refused_with_their_source(tmp_path: Path)
     write_file(tmp_path / "a.parquet", table.set_column(click, "click", pa.array(clicks)))
     reader = reader_of(tmp_path)
     first = next(reader.batches())
-    assert reader.counts["invalid/ctr"] == 1 and first.observed_BT[0, 0] == 0
+    assert reader.counts["invalid/ctr"] == 1
+    assert first.observed_BT[0, 0] == 0
     with pytest.raises(DataError, match=r"tasks.ctr: .* 1 of 200 .*; found in .*a.parquet row gro"):
         list(reader_of(tmp_path, max_invalid_labels=0.001).batches())
 

@@ -16,14 +16,20 @@ EXTREMES = torch.tensor([[0.0], [-0.0], [1e-30], [80.0], [-120.0], [1e6], [LARGE
 
 
 def binary() -> BinaryHead:
-    return BinaryHead(BinaryTask(name="ctr", kind="binary", label="click"), 4)
+    return BinaryHead(BinaryTask(name="ctr", kind="binary", label="click", observed_if=None), 4)
 
 
 def watch_time(
     method: Literal["log_mse", "log_huber"] = "log_mse", max_s: float = 600.0, delta: float = 1.0
 ) -> WatchTimeHead:
     task = WatchTimeTask(
-        name="w", kind="watch_time", label="s", method=method, max_s=max_s, huber_delta=delta
+        name="w",
+        kind="watch_time",
+        label="s",
+        observed_if=None,
+        method=method,
+        max_s=max_s,
+        huber_delta=delta,
     )
     return WatchTimeHead(task, 4)
 

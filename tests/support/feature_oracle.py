@@ -44,7 +44,8 @@ def batch_rows(batch: Batch) -> list[Row]:
     """The real rows of `batch`; checks that the rest is empty filling."""
     num_rows = batch.num_rows
     bags: list[dict[str, list[int]]] = [{} for _ in range(num_rows)]
-    for key in batch.sparse.keys():
+    keys = batch.sparse.keys()
+    for key in keys:
         jagged = batch.sparse[key]
         parts = [part.tolist() for part in jagged.to_dense()]
         assert all(not part for part in parts[num_rows:])
@@ -84,13 +85,14 @@ def _row(record: dict[str, Any], config: Config, rows: dict[str, int]) -> Row:
     dense = [_dense(feature, record[feature.source]) for feature in config.dense_features]
     labels = [_label(task, record) for task in config.tasks]
     weight = record[config.data.weight] if config.data.weight else 1.0
-    is_good_weight = weight is not None and 0 <= weight < math.inf
+    if weight is None or not 0 <= weight < math.inf:
+        weight = 0.0
     return Row(
         bags,
         dense,
         [0.0 if x is None else _f32(x) for x in labels],
         [0.0 if x is None else 1.0 for x in labels],
-        _f32(weight) if is_good_weight else 0.0,
+        _f32(weight),
     )
 
 

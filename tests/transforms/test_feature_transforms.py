@@ -29,7 +29,8 @@ def transforms(*features: dict[str, Any]) -> FeatureTransforms:
 def bags(found: Transformed, index: int = 0) -> list[list[int]]:
     ids = found.sparse[index]
     lengths = np.ones(found.num_rows, np.int32) if ids.lengths is None else ids.lengths
-    assert ids.values.dtype == np.int64 and lengths.dtype == np.int32
+    assert ids.values.dtype == np.int64
+    assert lengths.dtype == np.int32
     assert lengths.sum() == len(ids.values)
     return [part.tolist() for part in np.split(ids.values, np.cumsum(lengths)[:-1])]
 
@@ -44,7 +45,8 @@ def test_every_kind_equals_the_oracle():
     expected = expected_rows(table, config)
     for index, feature in enumerate(config.sparse_features):
         assert bags(found, index) == [row.bags[feature.name] for row in expected], feature.name
-    assert found.dense_BD.dtype == np.float32 and found.dense_BD.flags.c_contiguous
+    assert found.dense_BD.dtype == np.float32
+    assert found.dense_BD.flags.c_contiguous
     assert found.dense_BD.tolist() == [row.dense for row in expected]
 
 
@@ -60,13 +62,16 @@ def test_chunks_slices_and_dictionaries_change_nothing():
         for a, b in zip(found.sparse, whole.sparse, strict=True):
             assert np.array_equal(a.values, b.values)
             assert (a.lengths is None) == (b.lengths is None)
-            assert a.lengths is None or np.array_equal(a.lengths, b.lengths)
+            if a.lengths is not None and b.lengths is not None:
+                assert np.array_equal(a.lengths, b.lengths)
         assert found.counts == whole.counts
 
 
 def test_no_rows_are_legal():
     found = transforms_of(log_config())(click_log(5).slice(0, 0))
-    assert found.num_rows == 0 and found.dense_BD.shape == (0, 4) and found.counts == {}
+    assert found.num_rows == 0
+    assert found.dense_BD.shape == (0, 4)
+    assert found.counts == {}
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()])
@@ -97,7 +102,8 @@ def test_hash_spreads_evenly():
     found = apply({"name": "u", "kind": "hash", "rows": 16}, list(range(16_000)), pa.int64())
     counts = np.bincount(found.sparse[0].values, minlength=16)
     # 1000 expected per row, standard deviation 31.
-    assert counts.min() > 850 and counts.max() < 1150
+    assert counts.min() > 850
+    assert counts.max() < 1150
 
 
 @pytest.mark.parametrize("bad", [-1, 5, I64_MAX, I64_MIN])
@@ -147,7 +153,8 @@ def test_fixed_size_lists_are_lists():
 
 def test_columns_are_named_once_and_the_object_travels():
     made = pickle.loads(pickle.dumps(transforms_of(log_config())))
-    assert made.columns.count("amount") == 1 and len(made.columns) == 15
+    assert made.columns.count("amount") == 1
+    assert len(made.columns) == 15
     assert made(click_log(3)).num_rows == 3
 
 
