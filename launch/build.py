@@ -1,4 +1,4 @@
-"""The composition root: from a config to data, model, trainer. Every doorway builds through here."""
+"""The composition root: from a config to data and model. Every doorway builds through here."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Batch(Pipelineable):
         return self._map(lambda t: t.pin_memory())
 
     def record_stream(self, stream: torch.Stream) -> None:
-        self.sparse.record_stream(stream)
+        self.sparse.record_stream(stream)  # pyright: ignore[reportArgumentType]
         for tensor in (self.dense_BD, self.labels_BT, self.observed_BT, self.weights_B):
             tensor.record_stream(stream)
 

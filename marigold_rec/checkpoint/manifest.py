@@ -1,7 +1,7 @@
 """The manifest: the last file of a checkpoint to be written, and the first to be read.
 
-Only a folder whose manifest verifies is ever loaded. The tensors are in torch.distributed.checkpoint
-files beside it; everything else (step, cursors, versions) is here, as JSON.
+Only a folder whose manifest verifies is ever loaded. The tensors are in files of
+torch.distributed.checkpoint beside it; everything else (step, cursors, versions) is here, as JSON.
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ def resolve_tables(features: tuple[SparseFeature, ...]) -> tuple[Table, ...]:
             )
         if problems:
             continue
-        pooling: Pooling = next((f.pooling for f in group if f.pooling is not None), "sum")
+        pooling: Pooling = "sum"
+        for feature in group:
+            pooling = feature.pooling or pooling
         tables.append(
             Table(
                 name=name,

@@ -48,7 +48,7 @@ class FusedSharder(EmbeddingBagCollectionSharder):
 
 @dataclass(frozen=True)
 class TablePlacement:
-    """Where one table lies: its sharding type, and per shard the rank, rows and bytes of weights."""
+    """Where one table lies: sharding type, and per shard its rank, rows and bytes of weights."""
 
     table: str
     sharding: str
@@ -67,7 +67,7 @@ def plan_sharding(
     device_type: str,
     batch_size: int,
 ) -> ShardingPlan:
-    """The plan for `module`'s tables. Local and deterministic; let rank 0 plan and share the result.
+    """The plan for `module`'s tables. Local: let rank 0 plan and share the result.
 
     `batch_size` is per rank. Raises ConfigError when the tables don't fit.
     """

@@ -1,6 +1,6 @@
 """Masked losses over the global batch.
 
-f_i = sum over ranks of sum_B(weight * observed * loss) / sum over ranks of sum_B(weight * observed).
+f_i = sum(weight * observed * loss) / sum(weight * observed), both over the rows of all ranks.
 A task with nothing observed contributes exactly zero, in value and in gradient.
 
 Shapes: B rows of this rank, T tasks, K outputs of a head.

@@ -97,7 +97,7 @@ def test_batches_have_one_shape(log: tuple[str, pa.Table]):
         assert batch.labels_BT.is_contiguous()
     assert [batch.num_rows for batch in batches] == [9] * 13 + [8]
     assert batches[-1].cursor == Cursor(0, 125)
-    assert batches[1].sources[0].endswith("part-000.parquet row group 0")
+    assert ".parquet row group " in batches[1].sources[0]
 
 
 @settings(max_examples=15)

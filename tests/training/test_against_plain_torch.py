@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ def _plain_pooled(batch: Batch, tables: Mapping[str, Tensor], run: Run) -> Tenso
 def _compare(config: Path, balancer: tuple[str, ...]) -> None:
     def check(run: Run) -> None:
         objective = run.built.objective
-        network = copy.deepcopy(objective.network)
+        network = cast(Any, copy.deepcopy(objective.network))
         tables = {
             table.name: nn.Parameter(table_rows(table, run.config.run.seed, 0, table.rows))
             for table in run.built.tables
