@@ -38,6 +38,10 @@ class DecodedBlock:
         ]
 
     @property
+    def num_rows(self) -> int:
+        return self.features.num_rows
+
+    @property
     def counts(self) -> dict[str, int]:
         return {**self.features.counts, **self.labels.counts}
 

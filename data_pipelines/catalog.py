@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,16 @@ class Catalog:
     warnings: tuple[str, ...]
     ignored: tuple[str, ...]
     """Paths of files below the folder that are not read."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of every file's name, size and row groups: what a place in the rows means.
+
+        Names count from the folder scanned, so that a log may be moved as a whole.
+        """
+        root = self.storage.root.rstrip("/")
+        files = [(f.path.removeprefix(root), f.size, f.rows_per_group) for f in self.files]
+        return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
 
     @cached_property
     def rows_per_group(self) -> tuple[int, ...]:
@@ -118,7 +129,7 @@ def _check_drift(
         errors += found[0]
         warnings += found[1]
     if errors:
-        raise DataError(errors)
+        raise DataError([*errors, "write these files again alike, or move them away"])
     return warnings
 
 
@@ -148,7 +159,7 @@ def check_data(catalog: Catalog, config: Config) -> list[str]:
         if catalog.num_rows and catalog.nulls.get(task.label) == catalog.num_rows:
             problems.append(
                 f"tasks.{task.name}.label: column {task.label!r} is null in all "
-                f"{catalog.num_rows:,} rows of {catalog.storage.url}; the task has nothing to learn"
+                f"{catalog.num_rows:,} rows; there is nothing to learn from or to be judged by"
             )
     if config.data.weight is not None:
         problems += _number_problems("data.weight", config.data.weight, catalog.schema)

@@ -12,8 +12,20 @@ import numpy as np
 import pyarrow as pa
 
 from marigold_rec.config.schema import BinaryTask, Task
-from marigold_rec.errors import DataError
 from marigold_rec.transforms import float64_values, lone_array
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many of a block's observed labels of one task, or of its weights, are invalid."""
+
+    name: str
+    what: str
+    """Key, column and what was expected: the beginning of a refusal."""
+    num_seen: int
+    num_invalid: int
+    example: float
+    """The first invalid value; NaN also for a null, and if there is none."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +37,12 @@ class Labels:
     observed_BT: np.ndarray
     """1 where the label counts, else 0."""
     weights_B: np.ndarray
-    counts: dict[str, int]
-    """`invalid/<task>` and `invalid/weight`; only what occurred."""
+    tallies: tuple[Tally, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """`invalid/<task>` and `invalid/weight`; only what occurred."""
+        return {f"invalid/{t.name}": t.num_invalid for t in self.tallies if t.num_invalid}
 
 
 class LabelColumns:
@@ -38,10 +54,9 @@ class LabelColumns:
     A weight is invalid if it is null, NaN, infinite or negative: it becomes 0.
     """
 
-    def __init__(self, tasks: Sequence[Task], weight: str | None, max_invalid: float) -> None:
+    def __init__(self, tasks: Sequence[Task], weight: str | None) -> None:
         self._tasks = tuple(tasks)
         self._weight = weight
-        self._max_invalid = max_invalid
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -53,54 +68,41 @@ class LabelColumns:
         return tuple(dict.fromkeys(names))
 
     def __call__(self, table: pa.Table) -> Labels:
-        """The labels of all rows of `table`.
-
-        Raises DataError when more than the share `max_invalid` of a task's observed labels, or of
-        the weights, is invalid.
-        """
+        """The labels of all rows of `table`; LabelLimit judges whether too many are invalid."""
         shape = (table.num_rows, len(self._tasks))
         labels_BT = np.zeros(shape, np.float32)
         observed_BT = np.zeros(shape, np.float32)
-        counts: dict[str, int] = {}
+        tallies: list[Tally] = []
         for index, task in enumerate(self._tasks):
             labels_B = _numbers(table, task.label)
             observed_B = ~np.isnan(labels_B)
             if task.observed_if is not None:
                 observed_B &= _numbers(table, task.observed_if) == 1
             valid_B = observed_B & _is_valid(task, labels_B)
-            num_invalid = int(np.count_nonzero(observed_B) - np.count_nonzero(valid_B))
-            if num_invalid:
-                counts[f"invalid/{task.name}"] = num_invalid
-                what = f"tasks.{task.name}: labels in column {task.label!r}: {_wanted(task)}"
-                self._judge(what, labels_B[observed_B], valid_B[observed_B])
+            what = f"tasks.{task.name}: labels in column {task.label!r}: {_wanted(task)}"
+            tallies.append(_tally(task.name, what, labels_B, observed_B, valid_B))
             np.copyto(labels_BT[:, index], labels_B, where=valid_B, casting="same_kind")
             observed_BT[:, index] = valid_B
-        return Labels(labels_BT, observed_BT, self._weights(table, counts), counts)
+        return Labels(labels_BT, observed_BT, self._weights(table, tallies), tuple(tallies))
 
-    def _weights(self, table: pa.Table, counts: dict[str, int]) -> np.ndarray:
+    def _weights(self, table: pa.Table, tallies: list[Tally]) -> np.ndarray:
         if self._weight is None:
             return np.ones(table.num_rows, np.float32)
         weights_B = _numbers(table, self._weight)
         valid_B = (weights_B >= 0) & (weights_B <= np.finfo(np.float32).max)
-        num_invalid = table.num_rows - int(np.count_nonzero(valid_B))
-        if num_invalid:
-            counts["invalid/weight"] = num_invalid
-            what = f"data.weight: column {self._weight!r}: a weight must be a finite number >= 0"
-            self._judge(what, weights_B, valid_B)
+        what = f"data.weight: column {self._weight!r}: a weight must be a finite number >= 0"
+        tallies.append(_tally("weight", what, weights_B, np.ones_like(valid_B), valid_B))
         return np.where(valid_B, weights_B, 0.0).astype(np.float32)
 
-    def _judge(self, what: str, values: np.ndarray, valid: np.ndarray) -> None:
-        """Raises DataError when too many of `values` are not `valid`."""
-        num_invalid = len(values) - int(np.count_nonzero(valid))
-        share = num_invalid / len(values)
-        if share <= self._max_invalid:
-            return
-        example = values[int(np.argmin(valid))]
-        found = "null or NaN" if np.isnan(example) else format(example, "g")
-        raise DataError(
-            f"{what}, but {num_invalid:,} of {len(values):,} are not ({share:.2%}), e.g. {found}; "
-            f"mend the column or raise data.max_invalid_labels ({self._max_invalid:.2%})"
-        )
+
+def _tally(
+    name: str, what: str, values_B: np.ndarray, seen_B: np.ndarray, valid_B: np.ndarray
+) -> Tally:
+    """`valid_B` is true only where `seen_B` is."""
+    num_seen = int(np.count_nonzero(seen_B))
+    num_invalid = num_seen - int(np.count_nonzero(valid_B))
+    example = float(values_B[np.argmax(seen_B & ~valid_B)]) if num_invalid else float("nan")
+    return Tally(name, what, num_seen, num_invalid, example)
 
 
 def _numbers(table: pa.Table, column: str) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from data_pipelines.storage import Storage
 from marigold_rec.errors import DataError
@@ -52,13 +54,7 @@ def list_files(storage: Storage, dates: Dates | None) -> Listing:
 
 
 def _find(storage: Storage) -> tuple[list[ListedFile], list[str]]:
-    root = storage.root.rstrip("/")
-    try:
-        infos = storage.file_system.find(root, detail=True)
-    except FileNotFoundError:
-        infos = {}
-    if not infos and not storage.file_system.exists(root):
-        raise DataError(f"{storage.url}: there is no such file or folder; check data.path")
+    root, infos = _all_below(storage)
     found: list[ListedFile] = []
     ignored: list[str] = []
     for path in sorted(infos):
@@ -71,6 +67,26 @@ def _find(storage: Storage) -> tuple[list[ListedFile], list[str]]:
             continue
         found.append(ListedFile(path, int(infos[path]["size"]), _day(path)))
     return found, ignored
+
+
+def _all_below(storage: Storage) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The root, and path -> what the file system tells of each file at or below it."""
+    infos: dict[str, dict[str, Any]] = {}
+    try:
+        root = storage.root.rstrip("/")
+        with contextlib.suppress(FileNotFoundError):
+            infos = storage.file_system.find(root, detail=True)
+        is_there = bool(infos) or storage.file_system.exists(root)
+    # Also an unknown protocol, or one whose library is not installed; and a storage library may
+    # raise anything of its own.
+    except Exception as error:
+        raise DataError(
+            f"{storage.url}: can't be listed ({type(error).__name__}: {error}); check data.path "
+            "and the access to it"
+        ) from error
+    if not is_there:
+        raise DataError(f"{storage.url}: there is no such file or folder; check data.path")
+    return root, infos
 
 
 def _day(path: str) -> datetime.date | None:
@@ -93,9 +109,11 @@ def _of_days(url: str, files: list[ListedFile], dates: Dates) -> tuple[list[List
     wanted = [first + datetime.timedelta(days=n) for n in range((last - first).days + 1)]
     missing = sorted(set(wanted).difference(days))
     if missing:
+        asked = f"{len(missing)} of the {len(wanted)} days from {first} to {last}: "
+        there = "is 1 day" if len(days) == 1 else f"are {len(days)} days"
         raise DataError(
-            f"{url}: no Parquet file for {len(missing)} of the {len(wanted)} days from {first} to "
-            f"{last}: {_named(missing)}; there are {len(days)} days: {_named(days)}"
+            f"{url}: no Parquet file for {asked if len(wanted) > 1 else ''}{_named(missing)}; "
+            f"there {there}: {_named(days)}"
         )
     chosen = [file for file in files if file.day is not None and first <= file.day <= last]
     return chosen, [file.path for file in files if file.day is None]

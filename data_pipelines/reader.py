@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from data_pipelines.blocks import BatchShape, DecodedBlock, Part, assemble
 from data_pipelines.catalog import Catalog
-from data_pipelines.labels import LabelColumns
+from data_pipelines.label_limit import LabelLimit, named_sources
+from data_pipelines.labels import LabelColumns, Tally
 from data_pipelines.partition import (
     Block,
     RankOrder,
@@ -29,22 +31,46 @@ from marigold_rec.errors import DataError
 from marigold_rec.transforms import FeatureTransforms, lone_array, plain_type
 
 _BATCHES_AHEAD = 8
-_SOURCES_NAMED = 6
 
-_Counted = tuple[Batch, dict[str, int]]
+
+@dataclass(frozen=True)
+class _BlockCounts:
+    """What is known of a block as a whole."""
+
+    counts: Mapping[str, int]
+    tallies: tuple[Tally, ...]
+    sources: tuple[str, ...]
+    ends_epoch: bool
+    """It is the last block of an epoch that was read from its beginning."""
+
+
+_Counted = tuple[Batch, tuple[_BlockCounts, ...]]
 """A batch, and the counts of the blocks of which it is the first batch."""
 
 
 class BatchStream(Iterator[Batch]):
     """The batches of the rest of one epoch. Dropping it, or `close()`, ends its threads."""
 
-    def __init__(self, prefetched: Prefetched[_Counted], counts: Counter[str]) -> None:
+    def __init__(
+        self, prefetched: Prefetched[_Counted], counts: Counter[str], limit: LabelLimit
+    ) -> None:
         self._prefetched = prefetched
         self._counts = counts
+        self._limit = limit
 
     def __next__(self) -> Batch:
-        batch, counts = next(self._prefetched)
-        self._counts.update(counts)
+        # Counted here and not where it is decoded: in the order of the batches, and only what was
+        # asked for, so that a refusal does not hang on how far the threads have read ahead.
+        batch, blocks = next(self._prefetched)
+        try:
+            for block in blocks:
+                self._counts.update(block.counts)
+                self._limit.add(block.tallies, block.sources)
+                if block.ends_epoch:
+                    self._limit.judge()
+        except DataError:
+            self.close()
+            raise
         return batch
 
     def close(self) -> None:
@@ -55,7 +81,7 @@ class ParquetReader:
     """Reads rank `rank`'s part of a split.
 
     Memory: about `data.reader_threads` + 2 blocks of at most 1.5 `shuffle_rows` rows, and one
-    decoded row group per thread.
+    decoded row group per thread, and the kept footers (some 100 MiB at most, or one file's).
     """
 
     def __init__(
@@ -89,9 +115,7 @@ class ParquetReader:
         self._transforms = FeatureTransforms(
             config.features, resolve_tables(config.sparse_features)
         )
-        self._labels = LabelColumns(
-            config.tasks, config.data.weight, config.data.max_invalid_labels
-        )
+        self._labels = LabelColumns(config.tasks, config.data.weight)
         self._extra_columns = tuple(extra_columns)
         _require_columns(self._extra_columns, catalog)
         columns = [*self._transforms.columns, *self._labels.columns, *self._extra_columns]
@@ -109,11 +133,17 @@ class ParquetReader:
             {name: plain_type(catalog.schema.field(name).type) for name in self._extra_columns},
         )
         self._counts: Counter[str] = Counter()
+        self._limit = LabelLimit(config.data.max_invalid_labels)
 
     @property
     def batch_size(self) -> int:
         """Rows of every batch, filling included."""
         return self._batch_size
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the files that are read; see Catalog."""
+        return self._catalog.fingerprint
 
     @property
     def steps_per_epoch(self) -> int:
@@ -142,6 +172,10 @@ class ParquetReader:
         may hold nothing else. A batch's cursor is the position after its rows; for a batch of
         filling alone, that of a full batch (so that equal steps stay equal after a resume).
         The stream raises DataError at the first batch whose rows cannot be read or are refused.
+
+        Too many invalid labels are refused by the counts of this reader so far: once
+        LABELS_TO_JUDGE labels of the task are counted, or all of an epoch. (The rest of an epoch,
+        after a resume, may be few labels: it is judged only with so many.)
         """
         limit = self.steps_per_epoch * self._batch_size
         if not 0 <= start.rows <= limit:
@@ -151,7 +185,7 @@ class ParquetReader:
                 "same files back"
             )
         items = Prefetched(self._generate(start), _BATCHES_AHEAD, "marigold-batches")
-        return BatchStream(items, self._counts)
+        return BatchStream(items, self._counts, self._limit)
 
     def _generate(self, start: Cursor) -> Generator[_Counted, None, None]:
         order = plan_epoch(
@@ -170,13 +204,14 @@ class ParquetReader:
         try:
             for nominal in self._nominal_positions(start.rows, order.num_rows):
                 parts: list[Part] = []
-                counts: Counter[str] = Counter()
+                begun: list[_BlockCounts] = []
                 wanted = min(self._batch_size, order.num_rows - position)
                 while wanted:
                     if rest is None:
                         block = next(blocks)
-                        counts.update(block.counts)
-                        rest = Part(block, skip, block.features.num_rows)
+                        is_last = position + block.num_rows - skip == order.num_rows
+                        begun.append(_counts_of(block, ends_epoch=is_last and start.rows == 0))
+                        rest = Part(block, skip, block.num_rows)
                         skip = 0
                     taken = min(wanted, rest.num_rows)
                     parts.append(Part(rest.block, rest.start, rest.start + taken))
@@ -185,7 +220,7 @@ class ParquetReader:
                     wanted -= taken
                     position += taken
                 cursor = Cursor(start.epoch, position if parts else nominal)
-                yield assemble(parts, self._shape, cursor), dict(counts)
+                yield assemble(parts, self._shape, cursor), tuple(begun)
         finally:
             blocks.close()
 
@@ -219,10 +254,10 @@ class ParquetReader:
         try:
             return self._transform(table, order.permutation(block), sources)
         except DataError as error:
-            raise DataError(f"{error}; found in {_named(sources)}") from error
+            raise DataError(f"{error}; found in {named_sources(sources)}") from error
         except Exception as error:
             # Our own bug, or no memory: it keeps its type, and says which rows met it.
-            error.add_note(f"while transforming the rows of {_named(sources)}")
+            error.add_note(f"while transforming the rows of {named_sources(sources)}")
             raise
 
     def _transform(
@@ -251,6 +286,5 @@ def _require_columns(columns: Sequence[str], catalog: Catalog) -> None:
         raise DataError(problems)
 
 
-def _named(sources: Sequence[str]) -> str:
-    rest = len(sources) - _SOURCES_NAMED
-    return ", ".join(sources[:_SOURCES_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+def _counts_of(block: DecodedBlock, *, ends_epoch: bool) -> _BlockCounts:
+    return _BlockCounts(block.counts, block.labels.tallies, block.sources, ends_epoch)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines.catalog import Catalog, DataFile
+from data_pipelines.kept_footers import KeptFooters
 from data_pipelines.partition import Piece
 from marigold_rec.errors import DataError
 from marigold_rec.transforms import plain_type
@@ -36,6 +37,7 @@ class RowGroups:
         self._lock = threading.Lock()
         self._decoded: OrderedDict[int, pa.Table] = OrderedDict()
         self._decoding: dict[int, threading.Lock] = {}
+        self._footers = KeptFooters()
 
     def read(self, piece: Piece) -> pa.Table:
         """The rows of `piece`, without a copy of the decoded group.
@@ -75,10 +77,13 @@ class RowGroups:
             size = storage.size(file.path)
             if size != file.size:
                 raise DataError(_replaced(file, f"it has {size:,} bytes, had {file.size:,}"))
+            footer = self._footers.get(file.path)
             with storage.open_parquet(
-                file.path, verify_checksums=self._verify_checksums
+                file.path, verify_checksums=self._verify_checksums, metadata=footer
             ) as parquet:
-                _require_same_groups(file, parquet.metadata)
+                _require_same_group(file, group, parquet.metadata)
+                if footer is None:
+                    self._footers.add(file.path, parquet.metadata)
                 table = parquet.read_row_group(group, columns=self._columns, use_threads=False)
             table = table.select(self._columns)
             if table.schema != self._schema:
@@ -94,13 +99,17 @@ class RowGroups:
         return table
 
 
-def _require_same_groups(file: DataFile, metadata: pq.FileMetaData) -> None:
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    rows = tuple(group.num_rows for group in groups)
-    if rows != file.rows_per_group:
-        raise DataError(_replaced(file, f"its row groups hold {rows} rows, not as scanned"))
-    if tuple(group.total_byte_size for group in groups) != file.bytes_per_group:
-        raise DataError(_replaced(file, "its row groups are not those that were scanned"))
+def _require_same_group(file: DataFile, group: int, metadata: pq.FileMetaData) -> None:
+    """Looks at this one row group only: all of them, at each, would be quadratic."""
+    if metadata.num_row_groups != len(file.rows_per_group):
+        found = f"it has {metadata.num_row_groups:,} row groups, had {len(file.rows_per_group):,}"
+        raise DataError(_replaced(file, found))
+    found = metadata.row_group(group)
+    if found.num_rows != file.rows_per_group[group]:
+        rows = f"{found.num_rows:,} rows, had {file.rows_per_group[group]:,}"
+        raise DataError(_replaced(file, f"its row group {group} has {rows}"))
+    if found.total_byte_size != file.bytes_per_group[group]:
+        raise DataError(_replaced(file, f"its row group {group} is not the one that was scanned"))
 
 
 def _replaced(file: DataFile, what: str) -> str:

@@ -45,9 +45,13 @@ class Storage:
 
     @contextmanager
     def open_parquet(
-        self, path: str, *, verify_checksums: bool = False
+        self,
+        path: str,
+        *,
+        verify_checksums: bool = False,
+        metadata: pq.FileMetaData | None = None,
     ) -> Generator[pq.ParquetFile, None, None]:
-        """The file with its footer read.
+        """The file with its footer read, unless `metadata` is that footer.
 
         Remote column chunks are fetched in few large requests (pre_buffer); on a local disk that
         would only cost memory.
@@ -60,6 +64,7 @@ class Storage:
             yield opened.enter_context(
                 pq.ParquetFile(
                     source,
+                    metadata=metadata,
                     page_checksum_verification=verify_checksums,
                     pre_buffer=not self.is_local,
                 )

@@ -12,6 +12,7 @@ from torchrec.distributed.types import ShardingPlan
 from data_pipelines.catalog import Catalog, check_data, needed_columns, scan
 from data_pipelines.partition import require_one_step
 from data_pipelines.reader import ParquetReader
+from data_pipelines.schema_drift import schema_drift
 from data_pipelines.synthetic import ensure_log
 from marigold_rec.balancing import build_balancer
 from marigold_rec.config import Config, Table, resolve_tables
@@ -110,25 +111,58 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
 def _find_data(config: Config, world_size: int) -> Data:
     root = config.data.path
     if root is None:
-        folder, is_new = ensure_log(config.data.synthetic, Path(config.run.dir) / "synthetic")
+        folder, is_new = ensure_log(config.data.synthetic, Path(config.run.dir) / ".synthetic")
         LOGGER.info(
             "data.path is null: %s the embedded synthetic click log in %s",
             "made" if is_new else "using",
             folder,
         )
         root = str(folder)
-    train = _find_split(config, config.data.train, root)
+    train = _find_split("train", config, config.data.train, root)
     try:
         require_one_step(train.num_rows, world_size, config.data.batch_size)
     except DataError as error:
         raise DataError([f"{train.storage.url}: {problem}" for problem in error.problems]) from None
-    return Data(train, config.data.eval and _find_split(config, config.data.eval, root))
+    if config.data.eval is None:
+        return Data(train, None)
+    held_out = _find_split("eval", config, config.data.eval, root)
+    shared = sorted({f.path for f in train.files} & {f.path for f in held_out.files})
+    if shared:
+        raise DataError(
+            f"data.eval: {len(shared)} of its {len(held_out.files)} files are training files too, "
+            f"e.g. {shared[0]}; evaluation must not see training rows: give each split its own "
+            "days or folder"
+        )
+    _check_alike(train, held_out, config)
+    return Data(train, held_out)
 
 
-def _find_split(config: Config, split: SplitConfig, root: str) -> Catalog:
+def _check_alike(train: Catalog, held_out: Catalog, config: Config) -> None:
+    """Text and integers may both be hashed, but never into the same rows: a column has one type."""
+    errors, _ = schema_drift(
+        held_out.files[0].path,
+        held_out.schema,
+        train.files[0].path,
+        train.schema,
+        needed_columns(config),
+    )
+    if errors:
+        raise DataError([*errors, "write the evaluation data again with the columns of training"])
+
+
+def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Catalog:
     catalog = scan(split.path or root, split.dates, needed_columns(config))
     for warning in catalog.warnings:
         LOGGER.warning("%s", warning)
+    if catalog.ignored:
+        LOGGER.warning(
+            "%s: %d files are not read, e.g. %s",
+            catalog.storage.url,
+            len(catalog.ignored),
+            catalog.ignored[0],
+        )
     if problems := check_data(catalog, config):
-        raise DataError(problems)
+        days = f", {split.dates[0]} to {split.dates[1]}" if split.dates is not None else ""
+        where = f"data.{name} ({catalog.storage.url}{days})"
+        raise DataError([f"{where}: {problem}" for problem in problems])
     return catalog

@@ -20,7 +20,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
 
 cat <<TEXT
 
-The demo is done. Its outputs are in $root/runs/$name:
+The demo is done. Its outputs are in the folder named above (runs/$name, if not told otherwise):
   summary.json           the final figures
   config.effective.yaml  every setting, as it was used
   metrics.jsonl          the scalars, one line for each logged step

@@ -16,7 +16,7 @@ from marigold_rec.config import Config, Table, config_hash
 from marigold_rec.distributed import Ranks
 from marigold_rec.errors import EXIT_DONE
 from marigold_rec.sharding import placements
-from marigold_rec.training import LOGGER, RunLog, Trainer
+from marigold_rec.training import LOGGER, Trainer
 
 _MIB = 1024**2
 
@@ -31,8 +31,7 @@ def dry_run(config: Config, ranks: Ranks) -> int:
     reader = train_reader(config, data, ranks)
     nowhere = Path("/dev/null/dry-run")  # any attempt to write there fails
     store = CheckpointStore(nowhere, ranks, config)
-    log = RunLog(nowhere, is_first=False, tensorboard=False)
-    trainer = Trainer(config, ranks, built.model, built.objective, reader, store, log)
+    trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
     output = trainer.try_one_step()
     losses = output.losses.global_T.tolist()
     for line in itertools.chain(

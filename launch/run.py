@@ -8,20 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from launch.build import build_model, eval_reader, find_data, train_reader
+from launch.figures import figure_lines
 from launch.run_folder import locked, move_aside, run_folder
-from marigold_rec.checkpoint import CheckpointStore, config_differences
+from launch.summary import Summary
+from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
 from marigold_rec.config import Config, config_hash, dump_config
-from marigold_rec.distributed import Ranks, on_first_rank
-from marigold_rec.errors import EXIT_DONE, EXIT_PREEMPTED, CheckpointError, MarigoldError
+from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
+from marigold_rec.errors import (
+    EXIT_DONE,
+    EXIT_OTHER,
+    EXIT_PREEMPTED,
+    CheckpointError,
+    ConfigError,
+    MarigoldError,
+)
 from marigold_rec.training import (
     LOGGER,
     Evaluation,
     Outcome,
     RunLog,
+    StopRequest,
     Trainer,
     evaluate,
+    peak_memory,
     stop_on_signals,
-    write_summary,
+    total_counts,
 )
 from marigold_rec.versions import installed_versions
 
@@ -33,68 +44,94 @@ def train_and_evaluate(config: Config, ranks: Ranks, resume: str) -> int:
         on_first_rank(lambda: stack.enter_context(locked(folder)), ranks.control)
         if resume == "never":
             on_first_rank(lambda: _start_anew(folder), ranks.control)
+        # To the very end: the first rank to leave makes torchrun signal the others, and the one
+        # that is still writing its summary must live to finish it.
+        stop = stack.enter_context(stop_on_signals())
+        summary = Summary(folder, _run_card(config, ranks), is_first=ranks.is_first)
         try:
-            return _run(config, ranks, resume, folder)
-        except MarigoldError as error:
-            if ranks.is_first:
-                failure = {"status": "failed", "exit_code": error.exit_code, "error": str(error)}
-                write_summary(folder, _run_card(config, ranks) | failure)
+            return _run(config, ranks, resume, folder, summary, stop)
+        except Exception as error:
+            summary.fail(error.exit_code if isinstance(error, MarigoldError) else EXIT_OTHER, error)
             raise
 
 
-def _run(config: Config, ranks: Ranks, resume: str, folder: Path) -> int:
+def _run(
+    config: Config, ranks: Ranks, resume: str, folder: Path, summary: Summary, stop: StopRequest
+) -> int:
     started = time.time()
-    log = RunLog(
-        folder, is_first=ranks.is_first, tensorboard=config.logging.tensorboard
-    )  # before the data is read, so that a run without a place to write fails at once
-    on_first_rank(
-        lambda: (folder / "config.effective.yaml").write_text(dump_config(config)), ranks.control
-    )
     data = find_data(config, ranks)
     built = build_model(config, ranks)
     store = CheckpointStore(folder / "checkpoints", ranks, config)
     reader = train_reader(config, data, ranks)
-    trainer = Trainer(config, ranks, built.model, built.objective, reader, store, log)
+    trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
     if (found := store.find(resume)) is not None:
-        if differences := config_differences(found.manifest.config, config):
-            raise CheckpointError(
-                f"{found.folder} was saved under another config:\n" + "\n".join(differences) +
-                "\nuse the old settings, another run.name, or --resume never"
-            )  # fmt: skip
-        for refused in found.refused:
-            LOGGER.warning("refused: %s", refused)
-        trainer.resume(found)
-        LOGGER.info("resumed from %s at step %d", found.folder, trainer.step)
+        _resume(trainer, found, config)
+    # Not earlier: a start that is refused must leave the files of the run that is there alone.
+    on_first_rank(lambda: _begin(config, folder, summary), ranks.control)
     LOGGER.info(
-        "training %s: %d rows, %d steps of %d ranks x %d rows on %s; balancer %s, model %s",
+        "training %s: %s rows, %s steps of %d ranks x %s rows on %s; model %s, balancer %s",
         config.run.name,
-        data.train.num_rows,
-        trainer.total_steps,
+        f"{data.train.num_rows:,}",
+        f"{trainer.total_steps:,}",
         ranks.world_size,
-        reader.batch_size,
+        f"{reader.batch_size:,}",
         ranks.device.type,
-        config.balancer.name,
         config.model.name,
+        config.balancer.name,
     )
+    log = on_every_rank(lambda: _open_log(config, folder, ranks, trainer.step), ranks.control)
     try:
-        with stop_on_signals() as stop:
-            outcome = trainer.train(stop)
+        outcome = trainer.train(log, stop)
         evaluation = Evaluation({})
+        counts = {"data/counts": total_counts(reader.counts, ranks)}
         held_out = eval_reader(config, data, ranks)
         if held_out is not None and not outcome.was_stopped:
-            evaluation = evaluate(built.model, held_out, config.tasks, ranks)
+            evaluation = evaluate(built.model, held_out, config.tasks, ranks, stop)
             log.scalars(outcome.step, evaluation.scalars)
-        log.summary(
-            _run_card(config, ranks)
-            | _ending(outcome, evaluation)
-            | outcome.perf
-            | evaluation.scalars
-            | {"wall_s": time.time() - started, "data/counts": dict(reader.counts)}
-        )
+            counts["eval/counts"] = total_counts(held_out.counts, ranks)
+        figures = outcome.perf | peak_memory(ranks) | evaluation.scalars
+        ending = _ending(outcome, evaluation) | {"wall_s": time.time() - started}
+        on_first_rank(lambda: summary.end(ending | figures | counts), ranks.control)
     finally:
         log.close()
     _say_ending(outcome, evaluation, folder)
     return EXIT_PREEMPTED if outcome.was_stopped else EXIT_DONE
+
+
+def _resume(trainer: Trainer, found: Found, config: Config) -> None:
+    if differences := config_differences(found.manifest.config, config):
+        raise CheckpointError(
+            f"{found.folder} was saved under another config:\n" + "\n".join(differences) +
+            "\nuse the old settings, another run.name, or --resume never"
+        )  # fmt: skip
+    for refused in found.refused:
+        LOGGER.warning("refused: %s", refused)
+    trainer.resume(found)
+    LOGGER.info("resumed from %s at step %d", found.folder, trainer.step)
+
+
+def _begin(config: Config, folder: Path, summary: Summary) -> None:
+    try:
+        (folder / "config.effective.yaml").write_text(dump_config(config))
+        summary.begin()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _open_log(config: Config, folder: Path, ranks: Ranks, first_step: int) -> RunLog:
+    try:
+        return RunLog(
+            folder,
+            is_first=ranks.is_first,
+            tensorboard=config.logging.tensorboard,
+            first_step=first_step,
+        )
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"run.dir: can't write below {folder} ({error}); choose another run.dir")
 
 
 def _start_anew(folder: Path) -> None:
@@ -124,8 +161,7 @@ def _ending(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _say_ending(outcome: Outcome, evaluation: Evaluation, folder: Path) -> None:
-    for name, value in evaluation.scalars.items():
-        reason = evaluation.reasons.get(name)
-        LOGGER.info("%-28s %s", name, f"none: {reason}" if value is None else f"{value:.6g}")
+    for line in figure_lines(evaluation):
+        LOGGER.info("%s", line)
     verb = "stopped after a save" if outcome.was_stopped else "done"
     LOGGER.info("%s at step %d of %d; see %s", verb, outcome.step, outcome.total_steps, folder)

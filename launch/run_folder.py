@@ -18,12 +18,20 @@ def run_folder(config: Config) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock. Raises ConfigError when another process holds it.
+    """Holds the folder's lock, and makes the folder. Raises ConfigError when that can't be done, or
+    another process holds the lock.
 
     The lock is the kernel's: it goes with the process, so that no kill leaves a stale one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"run.dir: can't write to the run's folder {folder} ({error.strerror}); "
+            "choose another run.dir"
+        ) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -38,11 +46,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 def move_aside(folder: Path) -> Path | None:
     """Moves an earlier run's files into folder/previous-N; None when there are none."""
-    kept = [p for p in folder.iterdir() if p.name != ".lock" and not p.name.startswith("previous-")]
+    # The other ranks may have their logs open already; these only grow.
+    stay = (".lock", "logs")
+    kept = [
+        p for p in folder.iterdir() if p.name not in stay and not p.name.startswith("previous-")
+    ]
     if not kept:
         return None
-    number = 1 + sum(1 for _ in folder.glob("previous-*"))
-    target = folder / f"previous-{number}"
+    number = 1
+    while (target := folder / f"previous-{number}").exists():
+        number += 1
     target.mkdir()
     for path in kept:
         path.rename(target / path.name)

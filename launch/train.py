@@ -9,19 +9,23 @@ from __future__ import annotations
 import sys
 
 from launch.arguments import parse_arguments
-from launch.doorway import doorway, load_config_or_exit
-from launch.dry_run import dry_run
-from launch.run import train_and_evaluate
+from launch.exits import load_config_or_exit, rank_of_environment
 from marigold_rec.config import dump_config
-from marigold_rec.distributed import start_ranks
 
 
 def main() -> int:
     arguments = parse_arguments(__doc__ or "")
     config = load_config_or_exit(arguments)
     if arguments.print_config:
-        print(dump_config(config), end="")
+        if rank_of_environment() == 0:
+            print(dump_config(config), end="")
         return 0
+    # Not above: these import torch and TorchRec, and a typo should not wait for that.
+    from launch.doorway import doorway
+    from launch.dry_run import dry_run
+    from launch.run import train_and_evaluate
+    from marigold_rec.distributed import start_ranks
+
     with doorway(config, is_dry_run=arguments.dry_run), start_ranks(config) as ranks:
         if arguments.dry_run:
             return dry_run(config, ranks)

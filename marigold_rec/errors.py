@@ -55,5 +55,11 @@ class CheckpointError(MarigoldError):
     exit_code = EXIT_CHECKPOINT
 
 
+class StoppedError(MarigoldError):
+    """A signal ended work that can be done again; what was trained is saved."""
+
+    exit_code = EXIT_PREEMPTED
+
+
 class EnvironmentMismatchError(MarigoldError):
     """The installed torch / torchrec / fbgemm versions do not fit together."""

@@ -37,6 +37,8 @@ class Manifest(BaseModel):
     world_size: int
     cursors: tuple[Cursor, ...]
     """Per rank: the rows that have been trained on (not those that were read ahead)."""
+    data: str
+    """Fingerprint of the training files: a cursor means nothing over others."""
     config_hash: str
     config: dict[str, object]
     versions: dict[str, str]
@@ -67,6 +69,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise CheckpointError(f"{path}: not a manifest: {first['loc']}: {first['msg']}") from error
     if manifest.format != FORMAT:
         raise CheckpointError(f"{path}: format {manifest.format}, this version reads {FORMAT}")
+    if len(manifest.cursors) != manifest.world_size:
+        raise CheckpointError(
+            f"{path}: {len(manifest.cursors)} cursors for {manifest.world_size} ranks"
+        )
     for name, expected in manifest.files.items():
         # A name with a folder in it, or a link, could lead out of the checkpoint.
         if name != Path(name).name or name in ("", ".", "..") or (folder / name).is_symlink():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
@@ -52,16 +53,36 @@ class CheckpointStore:
         self._ranks = ranks
         self._config = config
 
-    def save(self, tensors: dict[str, Tensor], *, step: int, cursors: tuple[Cursor, ...]) -> Path:
-        """Saves `tensors` as the checkpoint of `step`. Collective; raises on all ranks or none."""
+    def save(
+        self, tensors: dict[str, Tensor], *, step: int, cursors: tuple[Cursor, ...], data: str
+    ) -> Path:
+        """Saves `tensors` as the checkpoint of `step`; `data` is the training files' fingerprint.
+
+        Collective. Raises CheckpointError on all ranks (a full disk, say) and leaves nothing then.
+        """
         control = self._ranks.control
         final = self._root / f"step-{step:09d}"
         temporary = on_first_rank(lambda: self._make_temporary(final.name), control)
-        save_distributed(dict(tensors), checkpoint_id=str(temporary), process_group=control)
-        # Each rank hashes what it wrote; rank 0 adds the metadata and publishes.
-        written = on_every_rank(lambda: _entries(temporary, f"__{self._ranks.rank}_"), control)
-        all_written = _gathered(written, self._ranks)
-        on_first_rank(lambda: self._publish(temporary, final, all_written, step, cursors), control)
+        try:
+            on_every_rank(lambda: self._write(tensors, temporary), control)
+            # Each rank hashes what it wrote; rank 0 adds the metadata and publishes.
+            mine = on_every_rank(lambda: _entries(temporary, f"__{self._ranks.rank}_"), control)
+            written = _gathered(mine, self._ranks)
+            manifest = Manifest(
+                step=step,
+                world_size=self._ranks.world_size,
+                cursors=cursors,
+                data=data,
+                config_hash=config_hash(self._config),
+                config=self._config.model_dump(mode="json"),
+                versions=installed_versions(),
+                files=written,
+            )
+            on_first_rank(lambda: self._publish(temporary, final, manifest), control)
+        except Exception:
+            if self._ranks.is_first:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
         return final
 
     def find(self, wanted: str) -> Found | None:
@@ -80,7 +101,7 @@ class CheckpointStore:
             load_distributed(
                 dict(tensors), checkpoint_id=str(found.folder), process_group=self._ranks.control
             )
-        except Exception as error:
+        except (CheckpointException, Exception) as error:  # the first is no Exception
             reason = str(error).strip().splitlines()
             raise CheckpointError(
                 f"{found.folder}: does not fit this model: {reason[-1] if reason else error!r}; "
@@ -106,28 +127,49 @@ class CheckpointStore:
             )
         return None
 
+    def go_on_from(self, found: Found) -> None:
+        """Puts this run's checkpoints that are newer than `found` out of the way of `auto`.
+
+        They were refused, or belong to steps that will be taken anew. Collective.
+        """
+        on_first_rank(lambda: self._abandon_after(found.folder), self._ranks.control)
+
+    def _abandon_after(self, folder: Path) -> None:
+        if folder.resolve().parent != self._root.resolve():
+            return
+        for newer in self._root.glob("step-*"):
+            if _NAME.match(newer.name) and newer.name > folder.name:
+                newer.rename(newer.with_name(f"abandoned-{newer.name}-{uuid.uuid4().hex[:8]}"))
+
+    def _write(self, tensors: dict[str, Tensor], temporary: Path) -> None:
+        try:
+            save_distributed(
+                dict(tensors), checkpoint_id=str(temporary), process_group=self._ranks.control
+            )
+        except (CheckpointException, OSError) as error:  # the first is no Exception
+            reason = str(error).strip().splitlines()
+            raise CheckpointError(
+                f"{temporary}: can't be written: {reason[-1] if reason else error!r}; "
+                "earlier checkpoints are as they were"
+            ) from error
+
     def _make_temporary(self, name: str) -> Path:
         temporary = self._root / f"{name}.tmp-{uuid.uuid4().hex[:8]}"
-        temporary.mkdir(parents=True)
+        try:
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            raise CheckpointError(f"{temporary}: can't be made ({error.strerror})") from error
         return temporary
 
-    def _publish(
-        self,
-        temporary: Path,
-        final: Path,
-        files: dict[str, FileEntry],
-        step: int,
-        cursors: tuple[Cursor, ...],
-    ) -> None:
-        manifest = Manifest(
-            step=step,
-            world_size=self._ranks.world_size,
-            cursors=cursors,
-            config_hash=config_hash(self._config),
-            config=self._config.model_dump(mode="json"),
-            versions=installed_versions(),
-            files=files | _entries(temporary, ".metadata"),
-        )
+    def _publish(self, temporary: Path, final: Path, manifest: Manifest) -> None:
+        absent = [name for name in manifest.files if not (temporary / name).is_file()]
+        if absent:
+            raise CheckpointError(
+                f"{temporary}: other ranks wrote {', '.join(absent)}, but not to this folder: "
+                "run.dir must be on a file system that all nodes share"
+            )
+        files = manifest.files | _entries(temporary, ".metadata")
+        manifest = manifest.model_copy(update={"files": files})
         with (temporary / MANIFEST_NAME).open("w", encoding="utf-8") as file:
             file.write(manifest_text(manifest))
         for path in (*temporary.iterdir(), temporary):
@@ -136,8 +178,12 @@ class CheckpointStore:
             shutil.rmtree(final)
         temporary.rename(final)
         _sync(self._root)
-        good = sorted(p for p in self._root.iterdir() if _NAME.match(p.name))
-        for old in good[: -self._config.checkpoint.keep]:
+        # Later steps are of a run that went another way (a newer checkpoint was refused): counted
+        # in, they would push out what has just been saved.
+        until_now = sorted(
+            p for p in self._root.iterdir() if _NAME.match(p.name) and p.name <= final.name
+        )
+        for old in until_now[: -self._config.checkpoint.keep]:
             shutil.rmtree(old)
 
 

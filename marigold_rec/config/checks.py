@@ -18,6 +18,7 @@ def cross_field_problems(config: Config) -> list[str]:
         *_tables(config),
         *_leaks(config),
         *_twin_tasks(config),
+        *_observed_by_themselves(config),
         *_balancer(config),
         *_dates(config),
     ]
@@ -32,6 +33,8 @@ def _duplicates(section: str, names: Iterable[str]) -> list[str]:
 
 
 def _tables(config: Config) -> list[str]:
+    if len({f.name for f in config.features}) < len(config.features):
+        return []  # their tables would seem to contradict each other
     if not config.sparse_features:
         return ["features: there is no sparse feature (hash, id, bucketize or vocab); add one"]
     try:
@@ -47,12 +50,11 @@ def _tables(config: Config) -> list[str]:
 
 def _leaks(config: Config) -> list[str]:
     """A label, or what decides whether it is observed, must never be an input."""
-    outcomes = {
-        column: task.name
-        for task in config.tasks
-        for column in (task.label, task.observed_if)
-        if column is not None
-    }
+    outcomes: dict[str | None, str] = {}
+    for task in config.tasks:
+        outcomes.setdefault(task.label, task.name)
+    for task in config.tasks:
+        outcomes.setdefault(task.observed_if, task.name)
     return [
         f"features.{feature.name}: its column {feature.source!r} is an outcome of task "
         f"{outcomes[feature.source]!r}; the model would see the answer; remove the feature"
@@ -75,10 +77,21 @@ def _twin_tasks(config: Config) -> list[str]:
     return problems
 
 
+def _observed_by_themselves(config: Config) -> list[str]:
+    return [
+        f"tasks.{task.name}.observed_if: is the label {task.label!r} itself: only ones would be "
+        "observed; name another column, or leave it out"
+        for task in config.tasks
+        if task.observed_if == task.label
+    ]
+
+
 def _balancer(config: Config) -> list[str]:
     balancer = config.balancer
+    weights: list[float] = []
     if isinstance(balancer, StaticBalancerConfig):
         key, named = "weights", balancer.weights
+        weights = [balancer.weights.get(name, 1.0) for name in config.task_names]
     else:
         key, named = "preference", balancer.preference
     problems = [
@@ -86,9 +99,7 @@ def _balancer(config: Config) -> list[str]:
         for name in named
         if name not in config.task_names
     ]
-    if isinstance(balancer, StaticBalancerConfig) and all(
-        balancer.weights.get(name, 1.0) == 0 for name in config.task_names
-    ):
+    if weights and max(weights) == 0:
         problems.append("balancer.weights: every task weighs 0; give one a positive weight")
     return problems
 
@@ -96,18 +107,20 @@ def _balancer(config: Config) -> list[str]:
 def _dates(config: Config) -> list[str]:
     """Evaluation must come after training: a shared day is leakage, a swapped pair a mistake."""
     data = config.data
-    if data.eval is None or data.eval.dates is None:
+    if data.eval is None:
         return []
-    if data.train.dates is None:
-        if data.train.path == data.eval.path:
-            return [
-                "data.train.dates: missing while data.eval.dates is given: training would read "
-                "the evaluation days too; give the training days"
-            ]
-        return []
-    if data.train.dates[1] >= data.eval.dates[0]:
+    if data.train.dates is not None and data.eval.dates is not None:
+        if data.train.dates[1] < data.eval.dates[0]:
+            return []
         return [
             f"data.eval.dates: evaluation starts on {data.eval.dates[0]}, but training runs to "
             f"{data.train.dates[1]}; evaluation must start after the last training day"
         ]
-    return []
+    if (data.train.path or data.path) != (data.eval.path or data.path):
+        return []
+    return [
+        f"data.{name}.dates: missing, and both splits have the same path: the evaluation rows "
+        "would be trained on; give both splits their days, or data.eval.path another folder"
+        for name, split in (("train", data.train), ("eval", data.eval))
+        if split.dates is None
+    ]

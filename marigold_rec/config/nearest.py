@@ -28,6 +28,14 @@ def names_at(path: tuple[int | str, ...]) -> list[str]:
     return list(here.model_fields) if _is_section(here) else []
 
 
+def tags_at(path: tuple[int | str, ...]) -> list[str]:
+    """Tags of the tagged union at a pydantic error's path, [] if there is none."""
+    here: Any = Config
+    for part in path:
+        here = _child(here, part)
+    return [str(tag) for member in _members(_strip(here)) for tag in _tags(member)]
+
+
 def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 

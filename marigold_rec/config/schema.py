@@ -8,11 +8,15 @@ checked in `launch/build.py`, once that number is known.
 from __future__ import annotations
 
 import datetime
+from collections import Counter
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+RUN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Width = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -25,7 +29,7 @@ class Section(BaseModel):
 
 
 class RunConfig(Section):
-    name: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="default", pattern=RUN_NAME_PATTERN)
     dir: str = Field(
         default="runs", description="Parent folder; the run writes only below dir/name."
     )
@@ -47,7 +51,9 @@ class SplitConfig(Section):
     @model_validator(mode="after")
     def _ordered(self) -> SplitConfig:
         if self.dates is not None and self.dates[0] > self.dates[1]:
-            raise ValueError(f"dates run backwards: {self.dates[0]} is after {self.dates[1]}")
+            raise ValueError(
+                f"dates run backwards: {self.dates[0]} is after {self.dates[1]}; swap them"
+            )
         return self
 
 
@@ -100,9 +106,10 @@ class DataConfig(Section):
         default=None, ge=1, description="null: the same as batch_size."
     )
     shuffle_rows: int = Field(
-        default=262_144,
+        default=65_536,
         ge=0,
-        description="Rows per rank that are shuffled together; 0: file order.",
+        description="Rows per rank that are shuffled together, window by window through the days; "
+        "0: file order. Row groups larger than this make the windows larger (two groups per rank).",
     )
     weight: str | None = Field(default=None, description="Column of per-row loss weights (>= 0).")
     verify_checksums: bool = True
@@ -111,7 +118,8 @@ class DataConfig(Section):
         default=0.01,
         ge=0.0,
         le=1.0,
-        description="Refuse the data when more than this share of a task's labels is invalid.",
+        description="Refuse the data when more than this share of a task's labels (or of the "
+        "weights) is invalid, over the rows that a rank has read.",
     )
 
 
@@ -128,10 +136,20 @@ class _Feature(Section):
 
 class _SparseFeature(_Feature):
     table: Name | None = Field(default=None, description="Embedding table; null: one of its own.")
-    dim: int | None = Field(default=None, ge=1, le=8192, description="Width of an embedding row.")
+    dim: int | None = Field(
+        default=None,
+        ge=4,
+        le=8192,
+        multiple_of=4,  # FBGEMM's kernels take no other, and say so late and on one rank
+        description="Width of an embedding row.",
+    )
     pooling: Literal["sum", "mean"] | None = Field(
         default=None,
         description="How a list's rows are joined; null: as the table's other features, sum.",
+    )
+
+    ids_per_row: float = Field(
+        default=1.0, gt=0, description="Average length of a list, for the sharding planner."
     )
 
     @property
@@ -165,8 +183,9 @@ class BucketizeFeature(_SparseFeature):
 
     @model_validator(mode="after")
     def _ascending(self) -> BucketizeFeature:
-        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
-            raise ValueError("boundaries must rise strictly")
+        for low, high in pairwise(self.boundaries):
+            if low >= high:
+                raise ValueError(f"boundaries must rise strictly: {low:g} is not below {high:g}")
         return self
 
     @property
@@ -183,9 +202,10 @@ class VocabFeature(_SparseFeature):
     @model_validator(mode="after")
     def _unique(self) -> VocabFeature:
         if len({type(v) for v in self.values}) > 1:
-            raise ValueError("values must be all strings or all integers")
-        if len(set(self.values)) != len(self.values):
-            raise ValueError("values must be unique")
+            raise ValueError("values must be all text or all integers; put the numbers into quotes")
+        twice = [value for value, count in Counter(self.values).items() if count > 1]
+        if twice:
+            raise ValueError(f"values must be unique: {twice[0]!r} stands there more than once")
         return self
 
     @property
@@ -216,7 +236,7 @@ class DenseFeature(_Feature):
     @model_validator(mode="after")
     def _clip_ordered(self) -> DenseFeature:
         if self.clip is not None and self.clip[0] >= self.clip[1]:
-            raise ValueError(f"clip must rise: {self.clip[0]} is not below {self.clip[1]}")
+            raise ValueError(f"clip must rise: {self.clip[0]:g} is not below {self.clip[1]:g}")
         return self
 
 
@@ -278,7 +298,7 @@ Model = Annotated[SharedBottomModel | MMoEModel | PLEModel, Field(discriminator=
 
 
 class StaticBalancerConfig(Section):
-    """Fixed task weights, normalised to sum to the number of tasks' weights given (no change)."""
+    """Fixed task weights, taken as they are."""
 
     name: Literal["static"]
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -375,6 +395,7 @@ class DistributedConfig(Section):
     threads_per_rank: int | None = Field(
         default=None,
         ge=1,
+        le=1024,
         description="Intra-op threads on CPU; null: cores / ranks on this machine.",
     )
 

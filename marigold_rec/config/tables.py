@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from marigold_rec.config.schema import SparseFeature
+from marigold_rec.config.schema import BucketizeFeature, SparseFeature, VocabFeature
 
 Pooling = Literal["sum", "mean"]
 
@@ -25,6 +25,8 @@ class Table:
     dim: int
     pooling: Pooling
     features: tuple[str, ...]
+    ids_per_row: tuple[float, ...]
+    """Of each feature, on average."""
 
 
 def resolve_tables(features: tuple[SparseFeature, ...]) -> tuple[Table, ...]:
@@ -51,6 +53,13 @@ def resolve_tables(features: tuple[SparseFeature, ...]) -> tuple[Table, ...]:
                 f"table {name!r}: features {users} share it but are of kinds {sorted(kinds)}; "
                 "features that share a table must be of one kind"
             )
+        elif len({_row_meaning(f) for f in group}) > 1:
+            what = "boundaries" if "bucketize" in kinds else "values"
+            problems.append(
+                f"table {name!r}: features {users} share it with different {what}: one row would "
+                f"mean several things; give them the same {what}, or tables of their own"
+            )
+            continue
         problems += [
             f"table {name!r}: features {users} give different values of {key}: "
             f"{sorted(values, key=str)}; give it once, or alike"
@@ -73,8 +82,16 @@ def resolve_tables(features: tuple[SparseFeature, ...]) -> tuple[Table, ...]:
                 dim=next((f.dim for f in group if f.dim is not None), _DEFAULT_DIM),
                 pooling=pooling,
                 features=tuple(f.name for f in group),
+                ids_per_row=tuple(f.ids_per_row for f in group),
             )
         )
     if problems:
         raise ValueError("\n".join(problems))
     return tuple(tables)
+
+
+def _row_meaning(feature: SparseFeature) -> tuple[object, ...]:
+    """What decides which row a value gets, beyond the number of rows."""
+    if isinstance(feature, BucketizeFeature):
+        return feature.boundaries
+    return feature.values if isinstance(feature, VocabFeature) else ()

@@ -16,10 +16,8 @@ import torch.distributed as dist
 class Decision:
     """What all ranks do next; each is true if it was true on any rank."""
 
-    exhausted: bool
-    """Some rank has no batch left."""
     failed: bool
-    """Some rank's reader raised."""
+    """Some rank's reader raised, or ended too early."""
     stop: bool
     """Some rank was asked to stop (SIGTERM, SIGINT)."""
     save: bool
@@ -28,11 +26,11 @@ class Decision:
 class Agreement:
     def __init__(self, control: dist.ProcessGroup) -> None:
         self._control = control
-        self._flags = torch.zeros(4, dtype=torch.uint8)
+        self._flags = torch.zeros(3, dtype=torch.uint8)
 
-    def reach(self, *, exhausted: bool, failed: bool, stop: bool, save: bool) -> Decision:
+    def reach(self, *, failed: bool, stop: bool, save: bool) -> Decision:
         """Collective: call on every rank, once per step."""
-        mine = (exhausted, failed, stop, save)
+        mine = (failed, stop, save)
         if self._control.size() == 1:
             return Decision(*mine)
         self._flags.copy_(torch.tensor(mine, dtype=torch.uint8))

@@ -17,6 +17,7 @@ from torch import Tensor
 from marigold_rec.config.tables import Table
 
 _BLOCK_ROWS = 4096
+_ROWS_AT_ONCE = 64 * _BLOCK_ROWS
 
 
 def table_rows(table: Table, seed: int, first: int, stop: int) -> Tensor:
@@ -28,12 +29,11 @@ def table_rows(table: Table, seed: int, first: int, stop: int) -> Tensor:
     default, +-sqrt(1/rows), gives a table of three rows values of 0.58.
     """
     name = int.from_bytes(hashlib.blake2b(table.name.encode(), digest_size=8).digest(), "little")
+    key = np.array([seed, name], np.uint64)
     blocks = []
     for block in range(first // _BLOCK_ROWS, -(-stop // _BLOCK_ROWS)):
         start = block * _BLOCK_ROWS
-        generator = np.random.Generator(
-            np.random.Philox(key=[seed, name], counter=[0, 0, 0, block])
-        )
+        generator = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, block]))
         values = generator.random((_BLOCK_ROWS, table.dim), dtype=np.float32)
         blocks.append(values[max(first - start, 0) : stop - start])
     drawn = np.concatenate(blocks) if blocks else np.empty((0, table.dim), np.float32)
@@ -44,7 +44,7 @@ def table_rows(table: Table, seed: int, first: int, stop: int) -> Tensor:
 def initialize_tables(
     weights: Iterable[tuple[str, Tensor]], tables: tuple[Table, ...], seed: int
 ) -> None:
-    """Fills this rank's shards in place.
+    """Fills this rank's shards in place, a bounded number of rows at a time.
 
     `weights` yields (table name, weight) where a weight is what a sharded module's state_dict
     holds: a DTensor whose local shards know their offsets.
@@ -55,6 +55,7 @@ def initialize_tables(
         local = weight.to_local()  # pyright: ignore[reportAttributeAccessIssue]
         # Not strict: a rank without a shard of the table has no shards, but an offset.
         for shard, (row, column) in zip(local.local_shards(), local.local_offsets(), strict=False):
-            rows, columns = shard.shape
-            values = table_rows(table, seed, row, row + rows)
-            shard.copy_(values[:, column : column + columns])
+            for first in range(0, len(shard), _ROWS_AT_ONCE):
+                part = shard[first : first + _ROWS_AT_ONCE]
+                values = table_rows(table, seed, row + first, row + first + len(part))
+                part.copy_(values[:, column : column + shard.shape[1]])

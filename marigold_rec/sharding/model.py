@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
-from torchrec.distributed.model_parallel import get_unwrapped_module
 from torchrec.distributed.types import ModuleSharder, ShardingEnv, ShardingPlan
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
@@ -59,8 +58,3 @@ def table_weights(
         if (name := key.removesuffix(".weight").rpartition(".")[2]) in names
         and ".embedding_bags." in key
     ]
-
-
-def unwrapped(model: DistributedModelParallel) -> nn.Module:
-    """The module that was given to `shard_model`, inside DMP and DDP."""
-    return get_unwrapped_module(model)

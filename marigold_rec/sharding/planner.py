@@ -85,8 +85,7 @@ def plan_sharding(
         table.name: ParameterConstraints(
             sharding_types=_ALLOWED[config.tables.get(table.name, config.default)],
             compute_kernels=[EmbeddingComputeKernel.FUSED.value],
-            # The planner knows a table's lookups per row only from here.
-            pooling_factors=[1.0] * len(table.features),
+            pooling_factors=list(table.ids_per_row),
             min_partition=min(table.dim, 4) if table.dim % 4 == 0 else None,
         )
         for table in tables
@@ -105,7 +104,7 @@ def plan_sharding(
         gib = sum(t.rows * t.dim * 4 for t in tables) / _GIB
         raise ConfigError(
             f"sharding: no plan fits {len(tables)} tables ({gib:.2f} GiB of fp32 weights) onto "
-            f"{world_size} ranks: {str(error).splitlines()[0]}; add ranks, raise "
+            f"{world_size} ranks: {str(error).splitlines()[0].rstrip(' .')}; add ranks, raise "
             "sharding.hbm_gib / host_gib to what a rank really has, or shrink tables"
         ) from error
 

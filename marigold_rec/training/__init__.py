@@ -2,6 +2,7 @@
 
 from marigold_rec.training.evaluation import Evaluation, evaluate
 from marigold_rec.training.objective import Objective, StepOutput
+from marigold_rec.training.rank_figures import peak_memory, total_counts
 from marigold_rec.training.run_log import LOGGER, RunLog, start_logging, write_summary
 from marigold_rec.training.stop import StopRequest, stop_on_signals
 from marigold_rec.training.task import TrainTask
@@ -18,7 +19,9 @@ __all__ = [
     "TrainTask",
     "Trainer",
     "evaluate",
+    "peak_memory",
     "start_logging",
     "stop_on_signals",
+    "total_counts",
     "write_summary",
 ]

@@ -20,39 +20,45 @@ _PIPELINE_DEPTH = 3
 class FetchedBatches(Iterator[Batch]):
     """An iterator that never raises and never waits inside the step.
 
-    `fetch()` before each agreement; then `error` or `is_exhausted` tell what this rank has met.
+    `fetch()` before each agreement; then `error` tells whether this rank's reader has failed. To
+    end before `limit` batches is a failure too, and it is known before any rank's pipeline pulls
+    the batch that this rank does not have: its exchange of ids would wait for this rank.
     """
 
-    def __init__(self, batches: Iterator[Batch], prepare: Callable[[Batch], Batch]) -> None:
+    def __init__(
+        self, batches: Iterator[Batch], prepare: Callable[[Batch], Batch], limit: int
+    ) -> None:
+        """Gives `limit` batches, the same number on every rank, and asks for no more."""
         self._batches = batches
         self._prepare = prepare
+        self._limit = limit
+        self._num_fetched = 0
         self._ahead: deque[Batch] = deque()
         self._in_pipeline = 0
-        self._ended = False
+        self._is_closed = False
         self.error: BaseException | None = None
         self.wait_s = 0.0
         """Seconds spent waiting for the reader so far."""
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether this rank has no batch left to train on, in the pipeline or ahead of it."""
-        return self._ended and not self._ahead and self._in_pipeline == 0
-
     def fetch(self) -> None:
         started = time.perf_counter()
-        while not self._ended and len(self._ahead) + self._in_pipeline < _PIPELINE_DEPTH:
+        while self._wants_more():
             try:
                 self._ahead.append(self._prepare(next(self._batches)))
+                self._num_fetched += 1
             except StopIteration:
-                self._ended = True
+                self.error = AssertionError(
+                    f"the reader ended after {self._num_fetched} of {self._limit} batches: the row "
+                    "partition must give every rank the same number of steps"
+                )
             except Exception as error:
-                self.error, self._ended = error, True
+                self.error = error
         self.wait_s += time.perf_counter() - started
 
     def close(self) -> None:
         """Ends the reader's background work; batches not yet trained on are dropped."""
         self._ahead.clear()
-        self._ended = True
+        self._is_closed = True
         close = getattr(self._batches, "close", None)
         if close is not None:
             close()
@@ -66,3 +72,11 @@ class FetchedBatches(Iterator[Batch]):
             raise StopIteration
         self._in_pipeline += 1
         return self._ahead.popleft()
+
+    def _wants_more(self) -> bool:
+        return (
+            not self._is_closed
+            and self.error is None
+            and self._num_fetched < self._limit
+            and len(self._ahead) + self._in_pipeline < _PIPELINE_DEPTH
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,8 +13,10 @@ from torchrec.distributed import DistributedModelParallel
 from marigold_rec.batch import Batch, Cursor
 from marigold_rec.config.schema import Task
 from marigold_rec.distributed import Agreement, Ranks, on_first_rank, raise_together
+from marigold_rec.errors import StoppedError
 from marigold_rec.metrics import BinaryScores, RegressionScores, merge_on_first_rank
 from marigold_rec.training.batches import FetchedBatches
+from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.trainer import Reader
 
 # Figures in the summary, by kind of task; the others are counts and stay out of the scalars.
@@ -38,17 +41,22 @@ class Evaluation:
 
 
 def evaluate(
-    model: DistributedModelParallel, reader: Reader, tasks: tuple[Task, ...], ranks: Ranks
+    model: DistributedModelParallel,
+    reader: Reader,
+    tasks: tuple[Task, ...],
+    ranks: Ranks,
+    stop: StopRequest,
 ) -> Evaluation:
     """One pass over the reader's rows. Collective; every rank gets the figures of all rows.
 
-    Detach the training pipeline first: it replaces the tables' forward.
+    Detach the training pipeline first: it replaces the tables' forward. Raises StoppedError on all
+    ranks when one of them was asked to stop, or what a rank's reader raised.
     """
     scores = [_scores_of(task) for task in tasks]
     was_training = model.training
     model.eval()
     try:
-        for batch, predictions_BT in _predicted(model, reader, ranks):
+        for batch, predictions_BT in _predicted(model, reader, ranks, stop):
             for i, score in enumerate(scores):
                 # Filling rows are never observed.
                 seen_B = batch.observed_BT[:, i] > 0
@@ -65,23 +73,26 @@ def evaluate(
 
 def _merged(score: Scores, ranks: Ranks) -> Scores | None:
     """The scores of all ranks, on the first rank only."""
-    if isinstance(score, BinaryScores):
-        return merge_on_first_rank(score, ranks.control)
-    return merge_on_first_rank(score, ranks.control)
+    return merge_on_first_rank(cast(Any, score), ranks.control)
 
 
 def _predicted(
-    model: DistributedModelParallel, reader: Reader, ranks: Ranks
+    model: DistributedModelParallel, reader: Reader, ranks: Ranks, stop: StopRequest
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches (on CPU) with their predictions_BT; a reader's error is raised on every rank."""
-    batches = FetchedBatches(reader.batches(Cursor(0, 0)), lambda batch: batch)
+    batches = FetchedBatches(
+        reader.batches(Cursor(0, 0)), lambda batch: batch, limit=reader.steps_per_epoch
+    )
     agreement = Agreement(ranks.control)
     try:
         for _ in range(reader.steps_per_epoch):
             batches.fetch()
             failed = batches.error is not None
-            if agreement.reach(exhausted=False, failed=failed, stop=False, save=False).failed:
+            decision = agreement.reach(failed=failed, stop=stop.is_set, save=False)
+            if decision.failed:
                 raise_together(batches.error, ranks.control)
+            if decision.stop:
+                raise StoppedError("stopped by a signal while evaluating; run again to evaluate")
             batch = next(batches)
             batches.consumed()
             with torch.no_grad():

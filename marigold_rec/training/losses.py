@@ -22,12 +22,14 @@ _TINY = 1e-30
 
 @dataclass(frozen=True)
 class TaskLosses:
-    """One batch's losses; all but `local_T` are detached and equal on all ranks."""
+    """One batch's losses; all but `local_T` are detached, all but it and `rows_TB` global."""
 
     local_T: Tensor
     """This rank's part, with gradient, scaled by the world size (see `masked_losses`)."""
     global_T: Tensor
     """f_T over the global batch."""
+    rows_TB: Tensor
+    """This rank's weight * observed * loss of each row."""
     observed_weight_T: Tensor
     """Sum over ranks of weight * observed: the losses' common denominators."""
 
@@ -36,8 +38,8 @@ class TaskLosses:
         return self.observed_weight_T > 0
 
 
-def masked_sums(heads: list[TaskHead], outputs: list[Tensor], batch: Batch) -> Tensor:
-    """This rank's sum over rows of weight * observed * loss, [T], float32, with gradient."""
+def masked_rows(heads: list[TaskHead], outputs: list[Tensor], batch: Batch) -> Tensor:
+    """This rank's weight * observed * loss of each row, [T, B], float32, with gradient."""
     return torch.stack(
         [
             # where, not a product: what is not observed must not let inf * 0 = NaN through.
@@ -45,7 +47,7 @@ def masked_sums(heads: list[TaskHead], outputs: list[Tensor], batch: Batch) -> T
                 batch.observed_BT[:, i] > 0,
                 batch.weights_B * head.loss(output_BK, batch.labels_BT[:, i]),
                 0.0,
-            ).sum()
+            )
             for i, (head, output_BK) in enumerate(zip(heads, outputs, strict=True))
         ]
     )
@@ -59,7 +61,8 @@ def masked_losses(
     DDP and TorchRec both average gradients over ranks; multiplied by the world size, the mean of
     the ranks' gradients is the gradient of the global loss.
     """
-    sums_T = masked_sums(heads, outputs, batch)
+    rows_TB = masked_rows(heads, outputs, batch)
+    sums_T = rows_TB.sum(1)
     observed_weight_T = (batch.observed_BT * batch.weights_B[:, None]).sum(0)
     totals_2T = torch.stack([sums_T.detach(), observed_weight_T])
     if group.size() > 1:
@@ -68,5 +71,6 @@ def masked_losses(
     return TaskLosses(
         local_T=group.size() * sums_T / denominator_T,
         global_T=totals_2T[0] / denominator_T,
+        rows_TB=rows_TB.detach(),
         observed_weight_T=totals_2T[1],
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from marigold_rec.balancing import Balancer, Probe
 from marigold_rec.batch import Batch
 from marigold_rec.contracts import Network
-from marigold_rec.training.losses import TaskLosses, masked_losses, masked_sums
+from marigold_rec.training.losses import TaskLosses, masked_losses, masked_rows
 
 _TINY = 1e-30
 
@@ -88,11 +88,13 @@ class Objective(nn.Module):
         mu = self.balancer.probe_norm() / norm2.sqrt().clamp_min(_TINY)
         with _replayed(pending.random_state, z_BR.device):
             outputs = self.network(z_BR.detach() - mu * direction_BR, pending.batch.dense_BD)
-        sums_T = self._sum_over_ranks(masked_sums(self.network.heads, outputs, pending.batch))
-        moved_T = sums_T / output.losses.observed_weight_T.clamp_min(_TINY)
+        # Row by row, then summed: the rounding of two whole sums, which depends on how the rows lie
+        # on the ranks, would be large beside their difference.
+        moved_TB = masked_rows(self.network.heads, outputs, pending.batch)
+        fall_T = self._sum_over_ranks((output.losses.rows_TB - moved_TB).sum(1))
         self.balancer.observe(
             Probe(
-                descent_T=(output.losses.global_T - moved_T) / mu,
+                descent_T=fall_T / output.losses.observed_weight_T.clamp_min(_TINY) / mu,
                 direction_norm2=norm2,
                 losses_T=output.losses.global_T,
                 coefficients_T=output.coefficients_T,

@@ -25,12 +25,13 @@ class Optimizers:
             self._dense_parameters,
             lambda params: kind(params, lr=config.lr, weight_decay=config.weight_decay, fused=True),
         )
-        # Adam makes its state on the first step; make it now, so that a load finds its place.
-        # A step of zero gradients at rate zero moves nothing (AdamW's decay is scaled by the rate).
+        # Adam makes its state on the first step; make it now, so that a load finds its place. A
+        # step at rate zero moves no parameter; what weight decay leaves in the moments is cleared.
         self._set_learning_rate(0.0)
         self._dense.init_state()
         for state in self._dense.state.values():
-            cast(Tensor, state["step"]).zero_()
+            for tensor in state.values():
+                cast(Tensor, tensor).zero_()
         self._dense.zero_grad()
         sparse = cast(KeyedOptimizer, model.fused_optimizer)
         self.combined = CombinedOptimizer([("dense", self._dense), ("sparse", sparse)])

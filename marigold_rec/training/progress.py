@@ -1,51 +1,69 @@
-"""The line that a person watches: one dense line every n steps, and a bar on a terminal."""
+"""What a person watches: one dense line every n steps, and below it a bar on a terminal."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marigold_rec.training.run_log import LOGGER
 from marigold_rec.training.throughput import Rate
 
 
 class ProgressLine:
-    """Rank 0 only; `show` may be called by any rank and does nothing on the others."""
+    """Rank 0 speaks; on the other ranks every method does nothing."""
 
     def __init__(self, total_steps: int, first_step: int, *, is_first: bool) -> None:
         self._total = total_steps
+        self._first_step = first_step
         self._is_first = is_first
         self._started = time.perf_counter()
-        self._first_step = first_step
         self._bar: Progress | None = None
         if is_first and sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[line]}"),
-            )
-            self._task = self._bar.add_task("", total=total_steps, completed=first_step, line="")
+            columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn()
+            # Transient: when training ends the lines stay and the bar goes.
+            console = Console(stderr=True)
+            self._bar = Progress(*columns, transient=True, console=console)
+            self._task = self._bar.add_task("", total=total_steps, completed=first_step)
             self._bar.start()
 
-    def show(
-        self, step: int, losses: Mapping[str, float], weights: Mapping[str, float], rate: Rate
-    ) -> None:
-        if not self._is_first:
-            return
-        tasks = "  ".join(f"{t} {losses[t]:.4f} (w {weights[t]:.2f})" for t in losses)
-        speed = f"{rate.samples_per_sec:,.0f} samples/s, data wait {rate.data_wait_frac:.1%}"
+    def advance(self, step: int) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, line=f"{tasks}  {speed}")
+            self._bar.update(self._task, completed=step)
+
+    def show(
+        self,
+        step: int,
+        tasks: Sequence[str],
+        scalars: Mapping[str, float | None],
+        rate: Rate | None,
+    ) -> None:
+        """One line: losses and weights per task, speed over all ranks, share of waiting, ETA.
+
+        Nothing before there is a rate.
+        """
+        if not self._is_first or rate is None:
             return
         per_step = (time.perf_counter() - self._started) / max(1, step - self._first_step)
         left = int(per_step * (self._total - step))
-        eta = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
-        LOGGER.info("step %d/%d  %s  %s, ETA %s", step, self._total, tasks, speed, eta)
+        LOGGER.info(
+            "step %*d/%d  %s  %s samples/s  data wait %.1f%%  ETA %d:%02d:%02d",
+            len(str(self._total)),
+            step,
+            self._total,
+            "  ".join(
+                f"{t} {scalars[f'train/loss/{t}']:.4f} (w {scalars[f'train/weight/{t}']:.2f})"
+                for t in tasks
+            ),
+            f"{rate.samples_per_sec:,.0f}",
+            100 * rate.data_wait_frac,
+            left // 3600,
+            left // 60 % 60,
+            left % 60,
+        )
 
     def close(self) -> None:
         if self._bar is not None:

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -22,7 +22,7 @@ LOGGER = logging.getLogger("marigold_rec")
 def start_logging(folder: Path | None, rank: int) -> None:
     """Rank 0 to stderr; other ranks to `folder`/logs/rank-N.log, or nowhere without a folder."""
     if rank == 0:
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        handler: logging.Handler = _StderrHandler()
     elif folder is None:
         handler = logging.NullHandler()
     else:
@@ -35,6 +35,18 @@ def start_logging(folder: Path | None, rank: int) -> None:
     quiet_third_parties()
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Looks sys.stderr up at every line: a progress bar puts its own in place, above the bar."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What StreamHandler sets at its start is of no use here."""
+
+
 def quiet_third_parties() -> None:
     """What pinned versions of torch and torchrec say to each other is no news to our users."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch(rec)?\..*")
@@ -45,12 +57,17 @@ def quiet_third_parties() -> None:
 class RunLog:
     """Scalars of a run; on ranks other than the first every method does nothing."""
 
-    def __init__(self, folder: Path, *, is_first: bool, tensorboard: bool) -> None:
-        self._folder = folder
-        self._jsonl = (folder / "metrics.jsonl").open("a", buffering=1) if is_first else None
-        self._board = (
-            SummaryWriter(str(folder / "tensorboard")) if is_first and tensorboard else None
-        )
+    def __init__(
+        self, folder: Path, *, is_first: bool, tensorboard: bool, first_step: int = 0
+    ) -> None:
+        """Goes on after `first_step`: what an earlier start logged beyond it is taken out."""
+        self._jsonl: TextIO | None = None
+        self._board: SummaryWriter | None = None
+        if is_first:
+            self._jsonl = _lines_until(folder / "metrics.jsonl", first_step)
+            if tensorboard:
+                purge = first_step + 1
+                self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """One line of metrics.jsonl and one point per name; None (no figure) is null in JSON."""
@@ -61,11 +78,6 @@ class RunLog:
                 if value is not None:
                     self._board.add_scalar(name, value, step)
 
-    def summary(self, content: Mapping[str, Any]) -> None:
-        """Writes summary.json, whole or not at all."""
-        if self._jsonl is not None:
-            write_summary(self._folder, content)
-
     def close(self) -> None:
         if self._jsonl is not None:
             self._jsonl.close()
@@ -73,7 +85,27 @@ class RunLog:
             self._board.close()
 
 
+def _lines_until(path: Path, step: int) -> TextIO:
+    """The file, open for appending, without the lines of steps after `step` or half lines."""
+    if path.exists():
+        kept = [
+            line for line in path.read_text(encoding="utf-8").splitlines() if _is_until(line, step)
+        ]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        temporary.rename(path)
+    return path.open("a", buffering=1, encoding="utf-8")
+
+
+def _is_until(line: str, step: int) -> bool:
+    try:
+        return int(json.loads(line)["step"]) <= step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def write_summary(folder: Path, content: Mapping[str, Any]) -> None:
+    """Writes summary.json, whole or not at all."""
     temporary = folder / "summary.json.tmp"
     temporary.write_text(json.dumps(_finite(content), indent=1) + "\n", encoding="utf-8")
     temporary.rename(folder / "summary.json")

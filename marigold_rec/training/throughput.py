@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,9 @@ class Rate:
     """Over all ranks, counted in full batches."""
     step_time_s: float
     data_wait_frac: float
+
+    def scalars(self) -> dict[str, float]:
+        return {f"perf/{name}": value for name, value in asdict(self).items()}
 
 
 class Throughput:

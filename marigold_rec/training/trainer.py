@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from marigold_rec.training.objective import Objective, StepOutput
 from marigold_rec.training.optimizer import Optimizers
 from marigold_rec.training.pipeline import TrainPipeline
 from marigold_rec.training.progress import ProgressLine
+from marigold_rec.training.rank_figures import peak_memory, total_counts
 from marigold_rec.training.run_log import LOGGER, RunLog
 from marigold_rec.training.state import TrainState
 from marigold_rec.training.stop import StopRequest
@@ -35,6 +36,12 @@ class Reader(Protocol):
 
     @property
     def batch_size(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def counts(self) -> Mapping[str, int]: ...
 
     def batches(self, start: Cursor) -> Iterator[Batch]: ...
 
@@ -62,14 +69,12 @@ class Trainer:
         objective: Objective,
         reader: Reader,
         store: CheckpointStore,
-        log: RunLog,
     ) -> None:
         self._config = config
         self._ranks = ranks
         self._objective = objective
         self._reader = reader
         self._store = store
-        self._log = log
         self._optimizers = Optimizers(model, config.optimizer.dense)
         self._state = TrainState(model, self._optimizers, ranks)
         self._agreement = Agreement(ranks.control)
@@ -84,6 +89,7 @@ class Trainer:
         self.step = 0
         """Steps taken."""
         self._cursor = Cursor(epoch=0, rows=0)
+        self._saved_step: int | None = None
 
     @property
     def total_steps(self) -> int:
@@ -99,43 +105,53 @@ class Trainer:
                 f"{self._ranks.world_size}; its place in the data can't be carried over yet: "
                 "start as many ranks as then, or use --resume never"
             )
+        if manifest.data != self._reader.fingerprint:
+            raise CheckpointError(
+                f"{found.folder}: the training files are not those of its run (other names, sizes "
+                "or row groups), so that its place in them means nothing: put the old files back, "
+                "or use another run.name or --resume never"
+            )
         tensors = self._state.tensors()
         self._store.load(found, tensors)
         self._state.restore_random(tensors[f"random/rank-{self._ranks.rank}"])
         self.step = manifest.step
         self._cursor = manifest.cursors[self._ranks.rank]
+        self._saved_step = self.step
+        # Last, when nothing can refuse this start any more.
+        self._store.go_on_from(found)
 
     def load_model(self, found: Found) -> None:
         """Loads tables and dense parameters only, whatever plan and number of ranks saved them."""
         tensors = self._state.tensors(with_random=False)
         self._store.load(found, {k: v for k, v in tensors.items() if k.startswith("model/")})
 
-    def train(self, stop: StopRequest) -> Outcome:
+    def train(self, log: RunLog, stop: StopRequest) -> Outcome:
         """Trains to `total_steps`, or until some rank is asked to stop; saves at the end.
 
         Raises on all ranks alike: NumericsError before the backward that would have written the
         tables, or whatever a rank's reader raised.
         """
         config, total, first = self._config, self.total_steps, self.step
-        batches = FetchedBatches(self._all_batches(), self._pinned)
+        # No more than the steps to come, so that the pipeline is empty at the end.
+        batches = FetchedBatches(self._all_batches(), self._pinned, limit=max(0, total - first))
         speed = Throughput(self._reader.batch_size * self._ranks.world_size)
         progress = ProgressLine(total, first, is_first=self._ranks.is_first)
-        saved_at: int | None = None
         was_stopped = False
         try:
             while self.step < total:
                 batches.fetch()
                 decision = self._agreement.reach(
-                    exhausted=batches.is_exhausted,
                     failed=batches.error is not None,
                     stop=stop.is_set,
                     save=_is_due(config.checkpoint.every_n_steps, self.step, first),
                 )
-                if decision.failed or decision.exhausted:
-                    self._raise_reader_error(batches)
+                if decision.failed:
+                    # The state is whole: what has been trained so far must not be lost with it.
+                    if self.step not in (0, self._saved_step):
+                        self._save()
+                    raise_together(batches.error, self._ranks.control)
                 if decision.save:
                     self._save()
-                    saved_at = self.step
                 if decision.stop:
                     was_stopped = True
                     break
@@ -145,19 +161,23 @@ class Trainer:
                 batches.consumed()
                 self._cursor = output.batch.cursor
                 self.step += 1
+                progress.advance(self.step)
                 if self._is_logging_step(first, total):
-                    self._log_step(output, learning_rate, speed, batches, progress)
+                    values = self._figures(output, learning_rate)
+                    rate = speed.measure(self.step, batches.wait_s)
+                    log.scalars(self.step, values if rate is None else values | rate.scalars())
+                    progress.show(self.step, config.task_names, values, rate)
         finally:
             progress.close()
             batches.close()
-        if saved_at != self.step:
+        if self._saved_step != self.step:
             self._save()
         self.pipeline.detach()
         return Outcome(self.step, total, was_stopped, speed.summary())
 
     def try_one_step(self) -> StepOutput:
         """One step on the first batch, for a dry run: nothing is logged, counted or saved."""
-        batches = FetchedBatches(self._all_batches(), self._pinned)
+        batches = FetchedBatches(self._all_batches(), self._pinned, limit=1)
         try:
             batches.fetch()
             raise_together(batches.error, self._ranks.control)
@@ -210,17 +230,23 @@ class Trainer:
         self._objective.probe()
         self._gradient_norm = self._optimizers.clip_dense()
 
-    def _raise_reader_error(self, batches: FetchedBatches) -> None:
-        raise_together(batches.error, self._ranks.control)
-        raise AssertionError(
-            f"a rank ran out of batches at step {self.step} of {self.total_steps}: the row "
-            "partition must give every rank the same number of steps"
-        )
-
     def _save(self) -> None:
+        # The loss can be finite while a gradient is not; the norm is equal on all ranks.
+        if not bool(torch.isfinite(self._gradient_norm)):
+            raise NumericsError(
+                f"step {self.step}: the last gradient of the dense part is not finite, so that the "
+                "tables may hold such values too: no checkpoint is made of them. Go on from an "
+                "earlier one with a lower optimizer.*.lr or with optimizer.dense.clip_norm"
+            )
         cursors: list[Cursor] = [self._cursor] * self._ranks.world_size
         dist.all_gather_object(cursors, self._cursor, group=self._ranks.control)
-        folder = self._store.save(self._state.tensors(), step=self.step, cursors=tuple(cursors))
+        folder = self._store.save(
+            self._state.tensors(),
+            step=self.step,
+            cursors=tuple(cursors),
+            data=self._reader.fingerprint,
+        )
+        self._saved_step = self.step
         LOGGER.info("saved %s", folder)
 
     def _is_logging_step(self, first: int, total: int) -> bool:
@@ -228,42 +254,27 @@ class Trainer:
         every = self._config.logging.every_n_steps
         return self.step % every == 0 or self.step in (first + 1, total)
 
-    def _log_step(
-        self,
-        output: StepOutput,
-        learning_rate: float,
-        speed: Throughput,
-        batches: FetchedBatches,
-        progress: ProgressLine,
-    ) -> None:
-        rate = speed.measure(self.step, batches.wait_s)
-        if not self._ranks.is_first:
-            return
+    def _figures(self, output: StepOutput, learning_rate: float) -> dict[str, float | None]:
+        """The scalars of a logging step. Collective: counts are summed over ranks."""
         names = self._config.task_names
-        losses = dict(zip(names, output.losses.global_T.tolist(), strict=True))
-        weights = dict(zip(names, output.coefficients_T.tolist(), strict=True))
-        values: dict[str, float | None] = {f"train/loss/{t}": v for t, v in losses.items()}
-        values |= {f"train/weight/{t}": v for t, v in weights.items()}
-        for key, tensor in self._objective.balancer.diagnostics().items():
-            if tensor.ndim == 0:
-                values[f"train/{key}"] = tensor.item()
-            else:
-                pairs = zip(names, tensor.tolist(), strict=True)
-                values |= {f"train/{key}/{t}": v for t, v in pairs}
-        values |= {
+        counts = total_counts(self._reader.counts, self._ranks)
+        values: dict[str, float | None] = {
             "train/epoch": float(self._cursor.epoch),
             "optim/lr/dense": learning_rate,
             "optim/lr/sparse": self._config.optimizer.sparse.lr,
             "optim/dense_gradient_norm": self._gradient_norm.item(),
         }
-        if rate is not None:
-            values |= {
-                "perf/samples_per_sec": rate.samples_per_sec,
-                "perf/step_time_s": rate.step_time_s,
-                "perf/data_wait_frac": rate.data_wait_frac,
-            }
-            progress.show(self.step, losses, weights, rate)
-        self._log.scalars(self.step, values)
+        by_task = {"loss": output.losses.global_T, "weight": output.coefficients_T}
+        for key, tensor in (by_task | self._objective.balancer.diagnostics()).items():
+            if tensor.ndim == 0:
+                values[f"train/{key}"] = tensor.item()
+            else:
+                pairs = zip(names, tensor.tolist(), strict=True)
+                values |= {f"train/{key}/{task}": value for task, value in pairs}
+        values |= {
+            f"data/invalid/{task}": float(counts.get(f"invalid/{task}", 0)) for task in names
+        }
+        return values | peak_memory(self._ranks)
 
 
 def _is_due(every: int | None, step: int, first: int) -> bool:

@@ -217,7 +217,7 @@ def test_all_problems_of_the_data_are_told_at_once(tmp_path: Path):
     config = log_config()
     problems = check_data(scan(str(tmp_path), columns=needed_columns(config)), config)
     assert [problem.split(";")[0] for problem in problems] == [
-        f"tasks.ctr.label: column 'click' is null in all 30 rows of {tmp_path}",
+        "tasks.ctr.label: column 'click' is null in all 30 rows",
         "tasks.cvr.label: there is no column 'conversion'",
         "tasks.watch.label: column 'watch_s' is string",
         "tasks.watch.observed_if: there is no column 'conversion'",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,9 +83,9 @@ def test_blocks_are_of_about_the_size_asked_for(files: list[list[int]], world: i
         assert [block.index for block in order.blocks] == list(range(len(order.blocks)))
 
 
-@given(FILES, st.integers(1, 5), st.integers(1, 40))
+@given(FILES, st.integers(1, 5), st.integers(23, 60))
 def test_the_ranks_go_through_the_days_together(files: list[list[int]], world: int, shuffle: int):
-    """The n-th blocks of all ranks lie before every (n+1)-th block."""
+    """Row groups within shuffle_rows: the n-th blocks of all ranks lie before every (n+1)-th."""
     groups = [rows for file in files for rows in file]
     firsts = np.concatenate([[0], np.cumsum(groups)])
     orders = [plan(groups, world, rank, shuffle) for rank in range(world)]
@@ -95,6 +97,90 @@ def test_the_ranks_go_through_the_days_together(files: list[list[int]], world: i
         ]
         assert min(start for start, _ in rows) > reached
         reached = max(stop for _, stop in rows) - 1
+
+
+def spans(order: RankOrder, groups: list[int]) -> list[tuple[int, int]]:
+    """First and last row (counted over all groups) of each block."""
+    firsts = np.concatenate([[0], np.cumsum(groups)])
+    return [
+        (
+            int(firsts[block.pieces[0].group] + block.pieces[0].start),
+            int(firsts[block.pieces[-1].group] + block.pieces[-1].stop) - 1,
+        )
+        for block in order.blocks
+    ]
+
+
+@given(st.lists(st.integers(1, 23), max_size=30), st.integers(1, 5), st.integers(1, 23))
+def test_with_large_row_groups_too_no_rank_runs_ahead(groups: list[int], world: int, shuffle: int):
+    """Ranks are at most one window apart: 4 of the largest groups per rank (the last window)."""
+    all_spans = [spans(plan(groups, world, rank, shuffle), groups) for rank in range(world)]
+    for mine in all_spans:
+        assert all(a[1] < b[0] for a, b in pairwise(mine))
+    window = world * (max(4 * max(groups, default=0), 2 * shuffle) + 1)
+    for blocks in zip(*all_spans, strict=False):
+        assert max(last for _, last in blocks) - min(first for first, _ in blocks) < window
+
+
+def decoded_rows(order: RankOrder, groups: list[int]) -> int:
+    """Rows decoded where only the row group read last is kept."""
+    read = [piece.group for block in order.blocks for piece in block.pieces]
+    return sum(groups[b] for a, b in pairwise([-1, *read]) if a != b)
+
+
+SIZES = st.integers(1, 23)
+
+
+@given(SIZES, st.lists(SIZES, max_size=40), st.integers(1, 8), st.integers(1, 22))
+def test_a_rank_decodes_little_that_it_does_not_use(
+    size: int, rests: list[int], world: int, shuffle: int
+):
+    """Files of groups of `size` rows, each with a shorter last group: 1.5 times what is used.
+
+    That is one more decoding of a group for every edge between two ranks' intervals.
+    """
+    groups = [rows for rest in rests for rows in (*[size] * 9, min(rest, size))]
+    num_rows = sum(groups)
+    orders = [plan(groups, world, rank, shuffle) for rank in range(world)]
+    decoded = sum(decoded_rows(order, groups) for order in orders)
+    if size > shuffle:
+        # The last term: all ranks have too few rows to read whole groups.
+        assert decoded <= max(1.5 * num_rows, num_rows + (world - 1) * size)
+    else:
+        assert decoded <= num_rows * (1 + 1.5 * size / shuffle) + world * size
+
+
+@pytest.mark.parametrize(("world", "size"), [(2, 200_000), (8, 1_000_000)])
+def test_equal_large_row_groups_are_decoded_once(world: int, size: int):
+    groups = [size] * (6 * world)
+    for rank in range(world):
+        order = plan(groups, world, rank, 65_536)
+        assert decoded_rows(order, groups) == order.num_rows == 6 * size
+        assert max(block.num_rows for block in order.blocks) <= 1.5 * 65_536
+
+
+def test_one_huge_row_group_does_not_coarsen_the_order_of_all():
+    groups = [50] * 400 + [2000] + [50] * 400
+    assert {len(plan(groups, 2, rank, 50).blocks) for rank in (0, 1)} == {420}
+    assert len(spans(plan(groups, 2, 0, 50), groups)) == 420
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), WORLDS)
+def test_row_groups_within_shuffle_rows_leave_the_windows_alone(groups: list[int], world: int):
+    """The order with which quality was measured: windows of world x about 50 rows, one block each.
+
+    The edges are spelled out here as they were then.
+    """
+    per_rank = sum(groups) // world
+    count = max(1, round(per_rank / 50))
+    edges = [*(index * per_rank // count * world for index in range(count)), sum(groups)]
+    for rank in range(world):
+        expected: list[tuple[int, int]] = []
+        for start, stop in pairwise(edges):
+            low, high = rank_interval(stop - start, rank, world)
+            if low < high:
+                expected.append((start + low, start + high - 1))
+        assert spans(plan(groups, world, rank, 50), groups) == expected
 
 
 def test_shuffling_everything_is_one_block():

@@ -9,13 +9,16 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_pipelines import label_limit
 from data_pipelines.catalog import scan
 from data_pipelines.partition import plan_epoch
 from data_pipelines.reader import ParquetReader
+from marigold_rec.batch import Cursor
 from marigold_rec.errors import DataError
 from tests.support.parquet import click_log, log_config, write_file, write_log
 
@@ -110,8 +113,60 @@ def test_a_file_replaced_by_one_of_the_same_size(tmp_path: Path):
     write_file(path, click_log(40, seed=9), 20)
     pad(path, size - path.stat().st_size)
     assert path.stat().st_size == size
-    with pytest.raises(DataError, match="its row groups hold"):
+    with pytest.raises(DataError, match=r"was replaced .*: it has 2 row groups, had 8;"):
         list(reader.batches())
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([7, 3], r"its row group 0 has 7 rows, had 5;"),
+        ([5, 5], r"its row group 0 is not the one that was scanned;"),
+    ],
+)
+def test_a_row_group_that_is_not_the_scanned_one(tmp_path: Path, rows: list[int], message: str):
+    path = tmp_path / "a.parquet"
+    write_groups(path, click_log(10), [5, 5], store_schema=True)
+    reader = reader_of(tmp_path)
+    size = path.stat().st_size
+    write_groups(path, click_log(10, seed=4), rows, store_schema=False)
+    pad(path, size - path.stat().st_size)
+    with pytest.raises(DataError, match=message):
+        list(reader.batches())
+
+
+def write_groups(path: Path, table: pa.Table, rows: list[int], *, store_schema: bool) -> None:
+    """Row groups of the given sizes; without Arrow's schema the footer is much smaller."""
+    with pq.ParquetWriter(path, table.schema, store_schema=store_schema) as writer:
+        for index, count in enumerate(rows):
+            writer.write_table(table.slice(sum(rows[:index]), count))
+
+
+def test_a_footer_is_parsed_once_while_its_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_log(tmp_path, [70, 70], row_group_rows=7)
+    reader = reader_of(tmp_path)
+    given: list[bool] = []
+    real = pq.ParquetFile.__init__
+
+    def counted(self: pq.ParquetFile, source: Any, **options: Any) -> None:
+        given.append(options["metadata"] is not None)
+        real(self, source, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "__init__", counted)
+    assert len(list(reader.batches())) == 18
+    assert given == ([False] + [True] * 9) * 2
+
+
+def test_a_file_that_shrinks_when_its_footer_is_kept(tmp_path: Path):
+    write_log(tmp_path, [400], row_group_rows=7)
+    stream = reader_of(tmp_path).batches()
+    next(stream)
+    path = tmp_path / "part-000.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"the file was replaced while .* it has [\d,]+ bytes, had"):
+        list(stream)
 
 
 def pad(path: Path, count: int) -> None:
@@ -130,7 +185,7 @@ def test_bad_ids_name_column_value_and_source(tmp_path: Path):
         r"features.item: 1 of 40 ids in column 'item' are outside \[0, 50\), the first is 77.*"
     )
     with pytest.raises(DataError, match=message + r"a.parquet row group 0, .* row group 1"):
-        list(reader_of(tmp_path).batches())
+        list(reader_of(tmp_path, shuffle_rows=40).batches())
 
 
 def test_invalid_labels_are_counted_or_refused_with_their_source(tmp_path: Path):
@@ -144,6 +199,74 @@ def test_invalid_labels_are_counted_or_refused_with_their_source(tmp_path: Path)
     assert first.observed_BT[0, 0] == 0
     with pytest.raises(DataError, match=r"tasks.ctr: .* 1 of 200 .*; found in .*a.parquet row gro"):
         list(reader_of(tmp_path, max_invalid_labels=0.001).batches())
+
+
+def write_clicks(folder: Path, num_rows: int, bad: slice) -> None:
+    """One row group of 20 rows after the other; the clicks in `bad` are 3."""
+    table = click_log(num_rows)
+    clicks = np.array([0, 1] * (num_rows // 2))
+    clicks[bad] = 3
+    index = table.schema.get_field_index("click")
+    table = table.set_column(index, "click", pa.array(clicks))
+    write_file(folder / "a.parquet", table, 20)
+
+
+def taken_before_refusal(reader: ParquetReader, message: str) -> int:
+    stream = reader.batches()
+    taken: list[int] = []
+    with pytest.raises(DataError, match=message):
+        taken.extend(batch.num_rows for batch in stream)
+    # It has ended.
+    assert list(stream) == []
+    assert reader_threads() == []
+    return sum(taken)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_labels_are_judged_at_the_same_batch_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+):
+    """A bad block among good ones passes; more are refused as soon as enough labels are seen."""
+    monkeypatch.setattr(label_limit, "LABELS_TO_JUDGE", 100)
+    fields = {"shuffle_rows": 20, "reader_threads": threads, "batch_size": 10}
+    write_clicks(tmp_path, 400, slice(0, 20))
+    reader = reader_of(tmp_path, max_invalid_labels=0.2, **fields)
+    assert len(list(reader.batches())) == 40
+    assert reader.counts["invalid/ctr"] == 20
+    message = r"20 of 100 are not \(20.00%\), e.g. 3; .*; found in \S*a.parquet row group 0$"
+    assert (
+        taken_before_refusal(reader_of(tmp_path, max_invalid_labels=0.19, **fields), message) == 80
+    )
+
+
+def test_few_labels_are_judged_when_all_of_an_epoch_are_counted(tmp_path: Path):
+    """By default: 200 rows are never enough to be judged before. At the first of the last block."""
+    write_clicks(tmp_path, 200, slice(100, 103))
+    message = r"3 of 200 are not \(1.50%\), e.g. 3; .*; found in \S*a.parquet row group 5$"
+    reader = reader_of(tmp_path, shuffle_rows=20, batch_size=10)
+    assert taken_before_refusal(reader, message) == 180
+
+
+def test_a_resume_is_not_judged_by_the_few_labels_that_are_left(tmp_path: Path):
+    write_clicks(tmp_path, 400, slice(398, 400))
+    fields = {"shuffle_rows": 20, "batch_size": 10}
+    assert len(list(reader_of(tmp_path, **fields).batches())) == 40
+    resumed = reader_of(tmp_path, **fields)
+    assert len(list(resumed.batches(Cursor(0, 380)))) == 2
+    assert resumed.counts["invalid/ctr"] == 2
+    # The next epoch is whole, and the counts go on.
+    assert len(list(resumed.batches(Cursor(1, 0)))) == 40
+    assert resumed.counts["invalid/ctr"] == 4
+
+
+def test_the_counts_of_all_epochs_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also those of evaluation, which reads epoch 0 again and again."""
+    monkeypatch.setattr(label_limit, "LABELS_TO_JUDGE", 500)
+    write_clicks(tmp_path, 400, slice(0, 80))
+    reader = reader_of(tmp_path, shuffle_rows=20, max_invalid_labels=0.2)
+    assert len(list(reader.batches())) == 50
+    with pytest.raises(DataError, match="160 of 500 are not"):
+        list(reader.batches())
 
 
 def test_a_bug_in_a_thread_keeps_its_type_and_says_where(

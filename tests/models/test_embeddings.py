@@ -111,7 +111,7 @@ def test_features_that_no_table_reads_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["items", "type", "keys", "values", "training", "half"])
 def test_table_names_that_torchrec_cannot_hold_are_refused(name: str) -> None:
-    table = Table(name=name, rows=3, dim=2, pooling="sum", features=("f",))
+    table = Table(name=name, rows=3, dim=2, pooling="sum", features=("f",), ids_per_row=(1.0,))
     with pytest.raises(ValueError, match=f"table: {name}_table"):
         PooledEmbeddings([table], ["f"])
 

@@ -30,7 +30,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "ple_one_level": {"name": "ple", "levels": 1, "shared_experts": 1, "expert_layers": [6]},
 }
-R, D, B = 10, 2, 7
+R, D, B = 16, 2, 7
 
 
 def config(model: dict[str, Any], num_tasks: int = 3, num_dense: int = D) -> Config:
@@ -39,8 +39,8 @@ def config(model: dict[str, Any], num_tasks: int = 3, num_dense: int = D) -> Con
         for i in range(num_tasks)
     ]
     features = [
-        {"name": "user", "kind": "hash", "rows": 9, "dim": 4},
-        {"name": "item", "kind": "hash", "rows": 9, "dim": 3, "table": "goods"},
+        {"name": "user", "kind": "hash", "rows": 9, "dim": 8},
+        {"name": "item", "kind": "hash", "rows": 9, "dim": 4, "table": "goods"},
         {"name": "seen", "kind": "hash", "table": "goods"},
         *({"name": f"d{i}", "kind": "dense"} for i in range(num_dense)),
     ]

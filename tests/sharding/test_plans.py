@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from marigold_rec.training import StopRequest
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, default_setup, with_run
 
@@ -28,7 +27,7 @@ _PLANS = {
 
 def _trained(config: Path, overrides: tuple[str, ...]) -> Tensor:
     def work(run: Run) -> Tensor:
-        run.trainer.train(StopRequest())
+        run.train()
         return run.predictions()
 
     return with_run(config, overrides, work)

@@ -1,7 +1,7 @@
 """Runs a function on N real gloo ranks: a hang is a failure in seconds, and says where it hangs.
 
-The ranks are forked from a server process that has torch and torchrec imported already, so that a
-two-rank test takes tenths of a second instead of the seconds that the imports take.
+The ranks are forked from a server process that has imported torch, torchrec and what a run needs,
+so that a two-rank test takes tenths of a second instead of the seconds that the imports take.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _PRELOAD = [
     "torchrec.distributed",
     "pyarrow.parquet",
     "pydantic",
+    "launch.run",
 ]
 # How long the others may go on after a rank has failed: they often fail, or hang, because of it.
 _GRACE_S = 5.0

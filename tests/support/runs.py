@@ -19,7 +19,7 @@ from launch.build import BuiltModel, Data, build_model, eval_reader, find_data, 
 from marigold_rec.checkpoint import CheckpointStore
 from marigold_rec.config import Config, load_config
 from marigold_rec.distributed import Ranks, start_ranks
-from marigold_rec.training import RunLog, Trainer
+from marigold_rec.training import Outcome, RunLog, StopRequest, Trainer
 from marigold_rec.training.run_log import quiet_third_parties
 
 Result = TypeVar("Result")
@@ -124,6 +124,11 @@ class Run:
     trainer: Trainer
     store: CheckpointStore
 
+    def train(self, stop: StopRequest | None = None) -> Outcome:
+        """Trains to the end, logging nowhere. Collective."""
+        log = RunLog(Path("/dev/null"), is_first=False, tensorboard=False)
+        return self.trainer.train(log, stop or StopRequest())
+
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the model, tables gathered whole, on every rank. Collective."""
         return {
@@ -154,13 +159,9 @@ def with_run(
         folder = Path(config.run.dir) / config.run.name
         folder.mkdir(parents=True, exist_ok=True)
         store = CheckpointStore(folder / "checkpoints", ranks, config)
-        log = RunLog(folder, is_first=ranks.is_first, tensorboard=False)
         reader = train_reader(config, data, ranks)
-        trainer = Trainer(config, ranks, built.model, built.objective, reader, store, log)
-        try:
-            return work(Run(config, ranks, data, built, trainer, store))
-        finally:
-            log.close()
+        trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
+        return work(Run(config, ranks, data, built, trainer, store))
 
 
 def gathered(tensor: Tensor, ranks: Ranks) -> Tensor:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 from torchrec.distributed.batched_embedding_kernel import BatchedFusedEmbeddingBag
+from torchrec.distributed.model_parallel import get_unwrapped_module
 
-from marigold_rec.sharding import unwrapped
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, default_setup, with_run
 
@@ -53,7 +53,7 @@ def _count_table_updates(run: Run) -> dict[str, int]:
     """Counts, per group of tables on this rank, the backward calls that write them."""
     counts: dict[str, int] = {}
     # The lookups are kept in a plain list, out of reach of named_modules.
-    lookups = cast(Any, unwrapped(run.built.model)).embeddings.ebc._lookups
+    lookups = cast(Any, get_unwrapped_module(run.built.model)).embeddings.ebc._lookups
     for i, lookup in enumerate(lookups):
         for name, module in lookup.named_modules(prefix=str(i)):
             if not isinstance(module, BatchedFusedEmbeddingBag):

@@ -1,0 +1,41 @@
+"""summary.json: how the run stands or ended, always the truth about this run.
+
+A start that is refused (a wrong path, another config) says nothing about the run that is there, and
+leaves its summary alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marigold_rec.errors import EXIT_PREEMPTED
+from marigold_rec.training import write_summary
+
+
+class Summary:
+    """Only the first rank writes; on the others every method does nothing."""
+
+    def __init__(self, folder: Path, run_card: Mapping[str, Any], *, is_first: bool) -> None:
+        self._folder = folder
+        self._run_card = run_card
+        self._is_first = is_first
+        self._is_ours = not (folder / "summary.json").exists()
+
+    def begin(self) -> None:
+        """The start was accepted: what a kill leaves behind now says `running`."""
+        self._is_ours = True
+        self._write({"status": "running"})
+
+    def end(self, content: Mapping[str, Any]) -> None:
+        self._write(content)
+
+    def fail(self, exit_code: int, error: BaseException) -> None:
+        status = "stopped" if exit_code == EXIT_PREEMPTED else "failed"
+        message = str(error) or type(error).__name__
+        self._write({"status": status, "exit_code": exit_code, "error": message})
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        if self._is_first and self._is_ours:
+            write_summary(self._folder, {**self._run_card, **content})

@@ -1,0 +1,110 @@
+"""A small smooth network behind the real Objective, and exact gradients to hold it against.
+
+Shapes: B rows, R width of the representation, T tasks.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+from marigold_rec.balancing import Marigold, Probe
+from marigold_rec.batch import Batch, Cursor
+from marigold_rec.config.schema import MarigoldBalancerConfig
+from marigold_rec.contracts import TaskHead
+from marigold_rec.training.losses import masked_losses
+from tests.balancing._inputs import task_names
+
+
+class _Head(nn.Module):
+    """Cross-entropy of a yes/no label, or squared error; in the dtype of its input."""
+
+    def __init__(self, width: int, is_binary: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+        self._is_binary = is_binary
+
+    def forward(self, tower_BH: Tensor) -> Tensor:
+        return self.linear(tower_BH)
+
+    def loss(self, output_BK: Tensor, label_B: Tensor) -> Tensor:
+        output_B = output_BK.squeeze(1)
+        if self._is_binary:
+            return F.binary_cross_entropy_with_logits(output_B, label_B, reduction="none")
+        return (output_B - label_B).square()
+
+    def predict(self, output_BK: Tensor) -> Tensor:
+        return output_BK.squeeze(1)
+
+
+class SmallNetwork(nn.Module):
+    """One shared layer; every third task is a regression."""
+
+    def __init__(self, width: int, num_tasks: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Linear(width, 24), nn.Tanh(), nn.Dropout(dropout), nn.Linear(24, 16), nn.SiLU()
+        )
+        self.all_heads = nn.ModuleList(_Head(16, i % 3 != 2) for i in range(num_tasks))
+
+    def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
+        tower_BH = self.trunk(z_BR)
+        return [head(tower_BH) for head in self.all_heads]
+
+    @property
+    def heads(self) -> list[TaskHead]:
+        return list(self.all_heads)  # pyright: ignore[reportReturnType]
+
+
+class RecordingMarigold(Marigold):
+    """Keeps the last probe."""
+
+    last: Probe
+
+    def observe(self, probe: Probe) -> None:
+        self.last = probe
+        super().observe(probe)
+
+
+def marigold(num_tasks: int, *, probe_norm: float = 0.1, **settings: object) -> RecordingMarigold:
+    """A Marigold that probes every step."""
+    config = MarigoldBalancerConfig.model_validate(
+        {"name": "marigold", "every_n_steps": 1, "probe_norm": probe_norm, **settings}
+    )
+    return RecordingMarigold(config, task_names(num_tasks))
+
+
+def make_batch(rows: int, num_tasks: int, seed: int, dtype: torch.dtype = torch.float32) -> Batch:
+    """Random labels; each task is observed on two rows of three, the weights are mixed."""
+    random = torch.Generator().manual_seed(seed)
+    labels_BT = torch.rand(rows, num_tasks, generator=random).round()
+    labels_BT[:, 2::3] += torch.randn(rows, len(range(2, num_tasks, 3)), generator=random)
+    observed_BT = (torch.rand(rows, num_tasks, generator=random) < 0.67).to(dtype)
+    return Batch(
+        sparse=KeyedJaggedTensor.empty(),
+        dense_BD=torch.zeros(rows, 0, dtype=dtype),
+        labels_BT=labels_BT.to(dtype) * observed_BT,
+        observed_BT=observed_BT,
+        weights_B=torch.rand(rows, generator=random).to(dtype) + 0.5,
+        num_rows=rows,
+        cursor=Cursor(0, rows),
+    )
+
+
+def one_rank() -> dist.ProcessGroup:
+    """A group of this process alone; nothing has to be initialised for it."""
+    return dist.ProcessGroup(HashStore(), 0, 1)
+
+
+def task_gradients(network: SmallNetwork, z_BR: Tensor, batch: Batch) -> Tensor:
+    """dL_i/dz by one autograd backward per task, [T, B * R]."""
+    z_BR = z_BR.detach().requires_grad_()
+    outputs = network(z_BR, batch.dense_BD)
+    local_T = masked_losses(network.heads, outputs, batch, one_rank()).local_T
+    return torch.stack(
+        [torch.autograd.grad(f, z_BR, retain_graph=True)[0].flatten() for f in local_T]
+    )

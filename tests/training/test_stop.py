@@ -1,0 +1,120 @@
+"""SIGTERM to one rank: all stop after the same step, with a checkpoint and exit code 143."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from marigold_rec.training import stop_on_signals
+from tests.support.launches import (
+    PATIENT,
+    AtStep,
+    ask_to_stop,
+    assert_same_tensors,
+    checkpoint_tensors,
+    checkpoints,
+    codes,
+    launch_train,
+    summary,
+)
+from tests.support.ranks import rank_outcomes
+from tests.support.runs import default_setup
+
+_STEPS = 8
+_SETTINGS = ("model.dropout=0.2", "logging.every_n_steps=100", PATIENT)
+_EVALUATED = [f"eval/{figure}" for figure in ("auc/ctr", "ne/cvr", "mae_s/watch_time")]
+
+
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path: Path, rank: int) -> None:
+    config = default_setup(tmp_path, rows=1000)
+    run = tmp_path / "runs/test"
+    ended = launch_train(config, *_SETTINGS, faults=(AtStep(3, rank, ask_to_stop),))
+    assert codes(ended) == [143, 143]
+    stopped = summary(run)
+    assert (stopped["status"], stopped["exit_code"]) == ("stopped", 143)
+    assert (stopped["step"], stopped["total_steps"]) == (4, _STEPS)
+    assert not [name for name in stopped if name.startswith("eval/")]
+    assert checkpoints(run) == ["step-000000004"]
+
+    assert codes(launch_train(config, *_SETTINGS)) == [0, 0]
+    assert codes(launch_train(config, *_SETTINGS, "run.name=undisturbed")) == [0, 0]
+    whole = tmp_path / "runs/undisturbed"
+    last = f"checkpoints/step-{_STEPS:09d}"
+    assert_same_tensors(
+        checkpoint_tensors(run / last, tmp_path), checkpoint_tensors(whole / last, tmp_path)
+    )
+    for name in _EVALUATED:
+        assert summary(run)[name] == summary(whole)[name]
+    assert (summary(run)["status"], summary(run)["step"]) == ("done", _STEPS)
+
+
+def test_a_stop_where_a_save_is_due_saves_once_and_evaluates_nothing(tmp_path: Path) -> None:
+    config = default_setup(tmp_path, rows=1000)
+    stop_before_the_last = AtStep(_STEPS - 3, None, ask_to_stop)
+    ended = launch_train(
+        config, *_SETTINGS, "checkpoint.every_n_steps=2", faults=(stop_before_the_last,)
+    )
+    assert codes(ended) == [143, 143]
+    assert ended[0].said.count("saved ") == 3
+    assert checkpoints(tmp_path / "runs/test") == ["step-000000004", "step-000000006"]
+
+
+def _signal_twice(pause_s: float) -> bool:
+    with stop_on_signals() as stop:
+        assert not stop.is_set
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_set
+        time.sleep(pause_s)
+        os.kill(os.getpid(), signal.SIGINT)
+        return stop.is_set
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    [outcome] = rank_outcomes(_signal_twice, 1, 1.5, init_group=False, timeout_s=20)
+    assert "exit code 143" in str(outcome.error)
+
+
+def test_the_same_signal_by_two_ways_counts_once() -> None:
+    [outcome] = rank_outcomes(_signal_twice, 1, 0.0, init_group=False, timeout_s=20)
+    assert outcome.value is True
+
+
+def test_signals_do_afterwards_what_they_did_before() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with stop_on_signals():
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.mark.slow
+def test_torchrun_passes_a_stop_on(tmp_path: Path) -> None:
+    """`docker stop` and schedulers signal torchrun, not the ranks."""
+    config = default_setup(tmp_path, rows=100_000)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    log = tmp_path / "log.txt"
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            [*torchrun, "--nproc-per-node=2", "launch/train.py", "--config", str(config)],
+            stdout=said,
+            stderr=said,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while "step  10/" not in log.read_text() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            process.terminate()
+            process.wait(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    found = summary(tmp_path / "runs/test")
+    assert found["status"] == "stopped", log.read_text()
+    assert 10 <= found["step"] < found["total_steps"]
+    assert checkpoints(tmp_path / "runs/test") == [f"step-{found['step']:09d}"]
