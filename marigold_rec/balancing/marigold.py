@@ -108,6 +108,7 @@ class Marigold(Balancer):
 
     def diagnostics(self) -> dict[str, Tensor]:
         return {
+            "share": self.weights,
             "descent": cast(Tensor, self.descent_T),
             "self_check": cast(Tensor, self.self_check),
             "conflict": cast(Tensor, self.conflict),

@@ -28,14 +28,18 @@ def _is_free(key: str) -> bool:
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:
-    """Leaves by dotted path; entries of a list by their name where they have one."""
+    """Leaves by dotted path; entries of a list by their name where they have one.
+
+    A list's names are a leaf too: heads, dense inputs and task weights follow their order.
+    """
+    flat: dict[str, object] = {}
     if isinstance(tree, Mapping):
         items = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple) and any(isinstance(entry, Mapping) for entry in tree):
         items = [(str(entry.get("name", i)), entry) for i, entry in enumerate(tree)]
+        flat[prefix] = [name for name, _ in items]
     else:
         return {prefix: list(tree) if isinstance(tree, tuple) else tree}
-    flat: dict[str, object] = {}
     for key, value in items:
         flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
     return flat

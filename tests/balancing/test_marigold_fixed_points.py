@@ -71,8 +71,8 @@ def test_infinite_alpha_finds_the_shortest_direction(seed: int) -> None:
     # KKT: the tasks that have weight descend equally fast, no task more slowly.
     descent = gram @ weights_T.numpy()
     norm2 = weights_T.numpy() @ descent
-    assert norm2 - descent.min() < 2e-3 * norm2
-    np.testing.assert_allclose(descent[solved.x > 0.01], norm2, rtol=2e-3)
+    assert norm2 - descent.min() < 4e-3 * norm2
+    np.testing.assert_allclose(descent[solved.x > 0.01], norm2, rtol=4e-3)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0, None])

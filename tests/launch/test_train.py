@@ -122,7 +122,7 @@ def test_resume_never_moves_the_old_run_aside(again: Path) -> None:
         aside = run / f"previous-{number}"
         assert {"checkpoints", "metrics.jsonl", "summary.json"} <= {p.name for p in aside.iterdir()}
         assert summary(run)["status"] == "done"
-        lines = [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()]
+        lines = [json.loads(x)["step"] for x in (run / "metrics.jsonl").read_text().splitlines()]
         assert lines == [1, 4], "the old run's metrics were carried on"
         assert "training test" in (run / "logs/rank-1.log").read_text()
     assert summary(run / "previous-1")["wall_s"] == old["wall_s"]
