@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torchrec.distributed.types import ShardingPlan
@@ -37,7 +37,7 @@ def dry_run(config: Config, ranks: Ranks) -> int:
     for line in itertools.chain(
         [f"config: ok, hash {config_hash(config)}"],
         _data_lines(data),
-        _label_lines(config, output.batch),
+        _label_lines(config, output.batch, reader.counts),
         _plan_lines(built.plan, built.tables, ranks.world_size),
         [
             "one step: ok, "
@@ -66,7 +66,7 @@ def _split_line(name: str, catalog: Catalog) -> str:
     )
 
 
-def _label_lines(config: Config, batch: Batch) -> Iterator[str]:
+def _label_lines(config: Config, batch: Batch, counts: Mapping[str, int]) -> Iterator[str]:
     """Of rank 0's first batch, so that a label wired to the wrong column shows at once."""
     for i, task in enumerate(config.tasks):
         observed = batch.observed_BT[:, i] > 0
@@ -77,6 +77,8 @@ def _label_lines(config: Config, batch: Batch) -> Iterator[str]:
             f"task {task.name} ({task.kind}): label {task.label}{where}: observed in "
             f"{len(labels):,} of {batch.num_rows:,} first rows, mean {mean}"
         )
+    for name, count in sorted(counts.items()):
+        yield f"in the first block of rows: {name} {count:,}"
 
 
 def _plan_lines(plan: ShardingPlan, tables: tuple[Table, ...], world_size: int) -> Iterator[str]:

@@ -78,7 +78,7 @@ def _train(config: Path, overrides: tuple[str, ...]) -> Trained:
             rows.append(output.batch.columns["row"].to_pylist())
             return output
 
-        trainer.pipeline.progress = recorded
+        setattr(trainer.pipeline, "progress", recorded)  # noqa: B010 - its own type is narrower
         if (found := run.store.find("auto")) is not None:
             trainer.resume(found)
         began = trainer.step
