@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.launches import PATIENT, checkpoints, codes, launch_train, summary, train_main
 from tests.support.ranks import run_ranks
-from tests.support.runs import default_setup
+from tests.support.runs import click_log, default_setup, write_days
 
 _FEW = ("run.steps=4", "data.eval=null", PATIENT)
 
@@ -73,13 +73,11 @@ def test_printing_the_config_starts_nothing(config: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("run.seeds=1",), 2, "ConfigError: run.seeds: unknown key"),
         (("--resum", "never", "--wrong"), 2, "unrecognized arguments: --wrong"),
         (("data.path=/nowhere/at/all",), 3, "DataError: "),
-        (("data.batch_size=501",), 3, "DataError: "),
         (("--resume", "/nowhere/at/all"), 5, "CheckpointError: /nowhere/at/all/manifest.json"),
     ],
-    ids=["unknown key", "unknown flag", "no data", "too few rows", "no checkpoint there"],
+    ids=["unknown flag", "no data", "no checkpoint there"],
 )
 def test_each_error_has_its_exit_code(
     config: Path, arguments: tuple[str, ...], code: int, message: str
@@ -157,6 +155,14 @@ def test_another_config_is_refused_and_named(again: Path) -> None:
         )
         assert "logging" not in ended[0].said, "a setting that is free to change"
         assert _files(run).items() >= before.items(), "the refused start has touched the run"
+
+
+def test_other_training_files_are_refused(config: Path) -> None:
+    assert codes(launch_train(config, *_FEW)) == [0, 0]
+    write_days(config.parent / "log", {"2024-01-01": click_log(1001)})
+    ended = launch_train(config, *_FEW)
+    assert codes(ended) == [5, 5]
+    assert "the training files are not those of its run" in ended[0].said
 
 
 def test_another_number_of_ranks_is_refused(again: Path) -> None:

@@ -60,15 +60,12 @@ class AtStep:
 
 
 @dataclass(frozen=True)
-class FaultyReader:
-    """One rank's reader raises `error` in place of its batch `batch`; without one, it ends there.
-
-    `pass_number` counts the passes over data: one per epoch, then the evaluation.
-    """
+class AtBatch:
+    """Calls `action(reader)` on one rank just before it reads batch `batch` of a pass over data."""
 
     batch: int
     rank: int
-    error: Exception | None
+    action: Callable[[Any], None]
     pass_number: int = 0
 
     def install(self) -> None:
@@ -83,19 +80,33 @@ class FaultyReader:
             is_faulty = next(passes) == self.pass_number
             for index, batch in enumerate(batches(reader, start)):
                 if is_faulty and index == self.batch:
-                    if self.error is not None:
-                        raise self.error
-                    return
+                    if self.action is end_early:
+                        return
+                    self.action(reader)
                 yield batch
 
         ParquetReader.batches = faulty  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def ask_to_stop(_pipeline: Any) -> None:
+@dataclass(frozen=True)
+class Raise:
+    """An action that raises `error`."""
+
+    error: Exception
+
+    def __call__(self, _object: Any) -> None:
+        raise self.error
+
+
+def end_early(_reader: Any) -> None:
+    """For AtBatch: the reader ends before this batch."""
+
+
+def ask_to_stop(_object: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def die(_pipeline: Any) -> None:
+def die(_object: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -104,6 +115,12 @@ def spoil_loss(pipeline: Any) -> None:
     head = _task(pipeline).objective.network.heads[0]
     loss = head.loss
     head.loss = lambda output_BK, labels_B: loss(output_BK, labels_B) + torch.inf
+
+
+def spoil_gradient(pipeline: Any) -> None:
+    """The gradient of the first dense parameter, though the loss is as it should be."""
+    parameter = next(_task(pipeline).objective.network.parameters())
+    parameter.register_hook(lambda gradient: gradient * torch.inf)
 
 
 def spoil_dense(pipeline: Any) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from marigold_rec.errors import DataError
 from marigold_rec.training.batches import FetchedBatches
 from tests.support.launches import (
     PATIENT,
-    FaultyReader,
+    AtBatch,
+    Raise,
     checkpoints,
     codes,
+    end_early,
     launch_train,
     summary,
 )
@@ -34,7 +37,7 @@ _slow = pytest.mark.slow
 )
 def test_a_reader_that_raises_ends_all_ranks(tmp_path: Path, batch: int, rank: int) -> None:
     config = default_setup(tmp_path)
-    ended = launch_train(config, PATIENT, faults=(FaultyReader(batch, rank, _TORN),))
+    ended = launch_train(config, PATIENT, faults=(AtBatch(batch, rank, Raise(_TORN)),))
     assert codes(ended) == [3, 3]
     assert f"DataError: {_TORN}" in ended[0].said
     found = summary(tmp_path / "runs/test")
@@ -50,18 +53,20 @@ def test_a_reader_that_raises_ends_all_ranks(tmp_path: Path, batch: int, rank: i
 )
 def test_a_reader_that_ends_early_ends_all_ranks(tmp_path: Path, batch: int, rank: int) -> None:
     config = default_setup(tmp_path)
-    ended = launch_train(config, PATIENT, faults=(FaultyReader(batch, rank, None),))
+    ended = launch_train(config, PATIENT, faults=(AtBatch(batch, rank, end_early),))
     assert codes(ended) == [1, 1]
     for one in ended:
         assert f"the reader ended after {batch} of {_STEPS} batches" in one.said
 
 
-@pytest.mark.parametrize(("error", "code"), [pytest.param(_TORN, 3, marks=_slow), (None, 1)])
+@pytest.mark.parametrize(
+    ("action", "code"), [pytest.param(Raise(_TORN), 3, marks=_slow), (end_early, 1)]
+)
 def test_a_faulty_evaluation_reader_ends_all_ranks_after_the_save(
-    tmp_path: Path, error: Exception | None, code: int
+    tmp_path: Path, action: Callable[[Any], None], code: int
 ) -> None:
     config = default_setup(tmp_path, rows=1000)
-    ended = launch_train(config, PATIENT, faults=(FaultyReader(2, 1, error, pass_number=1),))
+    ended = launch_train(config, PATIENT, faults=(AtBatch(2, 1, action, pass_number=1),))
     assert codes(ended) == [code, code]
     assert checkpoints(tmp_path / "runs/test") == ["step-000000008"]
 

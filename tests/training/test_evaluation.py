@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from scipy.stats import spearmanr
-from sklearn import metrics
 from torch import Tensor
 
 from launch.build import eval_reader
@@ -104,6 +102,7 @@ def test_any_number_of_ranks_gives_the_same_figures_to_the_bit(
             assert rank.evaluation == alone.evaluation, world_size
 
 
+@pytest.mark.slow
 def test_other_batches_give_the_same_figures_to_rounding(trained: Path, alone: Evaluated) -> None:
     """Matrix libraries round a row by its place in the batch, so bits may differ here."""
     ranks = _by_rank(trained, 3, "data.eval_batch_size=49")
@@ -115,6 +114,10 @@ def test_other_batches_give_the_same_figures_to_rounding(trained: Path, alone: E
 
 
 def test_the_figures_are_those_of_scikit_learn(alone: Evaluated) -> None:
+    # Not above: every rank of every test here would import it.
+    from scipy.stats import spearmanr
+    from sklearn import metrics
+
     scalars = alone.evaluation.scalars
     assert alone.evaluation.reasons == {}
     for i, task in enumerate(("ctr", "cvr")):

@@ -21,6 +21,7 @@ from tests.support.launches import (
     codes,
     launch_train,
     spoil_dense,
+    spoil_gradient,
     spoil_loss,
     spoil_table,
     summary,
@@ -28,7 +29,7 @@ from tests.support.launches import (
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, default_setup, with_run
 
-_BAD_STEP = 5
+_BAD_STEP, _LAST_STEP = 5, 7
 _SETTINGS = ("sharding.tables={user: row_wise, item: table_wise, price_band: column_wise}", PATIENT)
 
 
@@ -89,7 +90,7 @@ def test_tables_and_parameters_are_those_of_the_step_before(
     [
         (spoil_loss, 1, ["ctr"]),
         pytest.param(spoil_dense, 0, ["ctr", "cvr", "watch_time"], marks=pytest.mark.slow),
-        (spoil_table, 1, ["ctr", "cvr", "watch_time"]),
+        pytest.param(spoil_table, 1, ["ctr", "cvr", "watch_time"], marks=pytest.mark.slow),
     ],
 )
 def test_the_run_ends_with_4_and_names_tasks_and_files(
@@ -115,3 +116,13 @@ def test_the_run_ends_with_4_and_names_tasks_and_files(
     assert f"rank {rank} read " in where
     assert "part-00000.parquet" in where
     assert checkpoints(run) == ["step-000000002", "step-000000004"], "a bad state was saved"
+
+
+def test_a_state_after_a_bad_gradient_is_not_saved(tmp_path: Path) -> None:
+    """The last step's loss is finite, its gradient is not: no later loss would show it."""
+    config = default_setup(tmp_path, rows=1000)
+    fault = AtStep(_LAST_STEP, 1, spoil_gradient)
+    ended = launch_train(config, *_SETTINGS, "checkpoint.every_n_steps=6", faults=(fault,))
+    assert codes(ended) == [4, 4]
+    assert "the last gradient of the dense part is not finite" in ended[0].said
+    assert checkpoints(tmp_path / "runs/test") == ["step-000000006"]

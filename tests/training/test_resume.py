@@ -25,6 +25,7 @@ from tests.support.launches import (
     codes,
     die,
     launch_train,
+    strict_json,
     summary,
     train_main,
 )
@@ -33,6 +34,7 @@ from tests.support.runs import Run, default_setup, with_run
 
 _STEPS_PER_EPOCH = 8  # 1,000 rows on two ranks: the last batch is filled up
 _STEPS = 2 * _STEPS_PER_EPOCH
+_slow = pytest.mark.slow
 _SETTINGS = (
     "run.epochs=2",
     "data.shuffle_rows=150",
@@ -119,7 +121,7 @@ def test_the_straight_run_is_worth_comparing_with(straight: Straight) -> None:
 
 @pytest.mark.parametrize(
     "cut",
-    [6, pytest.param(_STEPS_PER_EPOCH, marks=pytest.mark.slow), 11],
+    [6, pytest.param(_STEPS_PER_EPOCH, marks=_slow), pytest.param(11, marks=_slow)],
     ids=["before the seam", "at the seam", "after the seam"],
 )
 def test_a_resumed_run_equals_a_straight_one(tmp_path: Path, straight: Straight, cut: int) -> None:
@@ -147,12 +149,15 @@ def test_a_killed_rank_costs_only_the_steps_since_the_last_save(
     assert outcomes[0].value is not None, "rank 0 should have ended by itself"
     assert outcomes[0].value.code == 1
     run = tmp_path / "runs/test"
+    assert (summary(run)["status"], summary(run)["exit_code"]) == ("failed", 1)
     assert checkpoints(run) == ["step-000000004", "step-000000008"]
 
     ended = launch_train(config, *_SETTINGS)
     assert codes(ended) == [0, 0]
     assert re.search(r"resumed from .*/step-000000008 at step 8\n", ended[0].said)
-    assert summary(run)["step"] == _STEPS
+    assert (summary(run)["status"], summary(run)["step"]) == ("done", _STEPS)
+    steps = [strict_json(x)["step"] for x in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 5, 9, 10, 15, 16, 16], "steps taken twice are logged once"
     assert_same_tensors(_last_tensors(tmp_path), straight.tensors)
 
 

@@ -14,6 +14,7 @@ import pytest
 from marigold_rec.training import stop_on_signals
 from tests.support.launches import (
     PATIENT,
+    AtBatch,
     AtStep,
     ask_to_stop,
     assert_same_tensors,
@@ -55,6 +56,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path: Path, rank: int)
     assert (summary(run)["status"], summary(run)["step"]) == ("done", _STEPS)
 
 
+@pytest.mark.slow
 def test_a_stop_where_a_save_is_due_saves_once_and_evaluates_nothing(tmp_path: Path) -> None:
     config = default_setup(tmp_path, rows=1000)
     stop_before_the_last = AtStep(_STEPS - 3, None, ask_to_stop)
@@ -64,6 +66,18 @@ def test_a_stop_where_a_save_is_due_saves_once_and_evaluates_nothing(tmp_path: P
     assert codes(ended) == [143, 143]
     assert ended[0].said.count("saved ") == 3
     assert checkpoints(tmp_path / "runs/test") == ["step-000000004", "step-000000006"]
+
+
+def test_a_stop_while_evaluating_leaves_the_evaluation_to_the_next_start(tmp_path: Path) -> None:
+    config = default_setup(tmp_path, rows=1000)
+    run = tmp_path / "runs/test"
+    in_evaluation = AtBatch(1, 1, ask_to_stop, pass_number=1)
+    assert codes(launch_train(config, *_SETTINGS, faults=(in_evaluation,))) == [143, 143]
+    assert (summary(run)["status"], summary(run)["exit_code"]) == ("stopped", 143)
+    assert checkpoints(run) == [f"step-{_STEPS:09d}"]
+    assert codes(launch_train(config, *_SETTINGS)) == [0, 0]
+    assert summary(run)["status"] == "done"
+    assert all(summary(run)[name] is not None for name in _EVALUATED)
 
 
 def _signal_twice(pause_s: float) -> bool:
