@@ -202,7 +202,8 @@ def summary(run_folder: Path) -> dict[str, Any]:
 
 
 def checkpoints(run_folder: Path) -> list[str]:
-    return sorted(p.name for p in (run_folder / "checkpoints").iterdir())
+    """Everything below checkpoints/; nothing when there is no such folder."""
+    return sorted(p.name for p in run_folder.glob("checkpoints/*"))
 
 
 def checkpoint_tensors(folder: Path, scratch: Path) -> dict[str, Tensor]:

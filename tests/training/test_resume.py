@@ -32,9 +32,9 @@ from tests.support.launches import (
 from tests.support.ranks import RankDiedError, rank_outcomes, run_ranks
 from tests.support.runs import Run, default_setup, with_run
 
-_STEPS_PER_EPOCH = 8  # 1,000 rows on two ranks: the last batch is filled up
+_ROWS = 1001  # 500 and 501 on two ranks
+_STEPS_PER_EPOCH = 8  # the last batch of each rank is filled up
 _STEPS = 2 * _STEPS_PER_EPOCH
-_slow = pytest.mark.slow
 _SETTINGS = (
     "run.epochs=2",
     "data.shuffle_rows=150",
@@ -93,7 +93,7 @@ def _train(config: Path, overrides: tuple[str, ...]) -> Trained:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Straight:
     folder = tmp_path_factory.mktemp("straight")
-    config = default_setup(folder, rows=1000)
+    config = default_setup(folder, rows=_ROWS)
     ranks = run_ranks(_train, 2, config, _SETTINGS, timeout_s=30, init_group=False)
     return Straight(ranks, _last_tensors(folder))
 
@@ -103,7 +103,7 @@ def test_the_straight_run_is_worth_comparing_with(straight: Straight) -> None:
     orders = []
     for epoch in (slice(_STEPS_PER_EPOCH), slice(_STEPS_PER_EPOCH, None)):
         order = [row for rank in straight.ranks for batch in rank.rows[epoch] for row in batch]
-        assert sorted(order) == list(range(1000))
+        assert sorted(order) == list(range(_ROWS))
         orders.append(order)
     assert orders[0] != orders[1], "both epochs go through the rows in one order"
     names = straight.tensors.keys()
@@ -121,11 +121,11 @@ def test_the_straight_run_is_worth_comparing_with(straight: Straight) -> None:
 
 @pytest.mark.parametrize(
     "cut",
-    [6, pytest.param(_STEPS_PER_EPOCH, marks=_slow), pytest.param(11, marks=_slow)],
+    [6, _STEPS_PER_EPOCH, pytest.param(11, marks=pytest.mark.slow)],
     ids=["before the seam", "at the seam", "after the seam"],
 )
 def test_a_resumed_run_equals_a_straight_one(tmp_path: Path, straight: Straight, cut: int) -> None:
-    config = default_setup(tmp_path, rows=1000)
+    config = default_setup(tmp_path, rows=_ROWS)
     first = run_ranks(
         _train, 2, config, (*_SETTINGS, f"run.steps={cut}"), timeout_s=30, init_group=False
     )
@@ -139,7 +139,7 @@ def test_a_resumed_run_equals_a_straight_one(tmp_path: Path, straight: Straight,
 def test_a_killed_rank_costs_only_the_steps_since_the_last_save(
     tmp_path: Path, straight: Straight
 ) -> None:
-    config = default_setup(tmp_path, rows=1000)
+    config = default_setup(tmp_path, rows=_ROWS)
     arguments = ("--config", str(config), *_SETTINGS, "checkpoint.every_n_steps=4")
     outcomes = rank_outcomes(
         train_main, 2, arguments, (AtStep(11, 1, die),), timeout_s=30, init_group=False
