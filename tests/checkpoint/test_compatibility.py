@@ -48,6 +48,8 @@ def test_the_same_config_has_none() -> None:
         {"data__eval_batch_size": 8},
         {"data__reader_threads": 3},
         {"data__verify_checksums": False},
+        {"data__path": "/moved/log"},
+        {"data__train__path": "/moved/log/train"},
     ],
     ids=str,
 )
