@@ -102,9 +102,8 @@ class CheckpointStore:
                 dict(tensors), checkpoint_id=str(found.folder), process_group=self._ranks.control
             )
         except (CheckpointException, Exception) as error:  # the first is no Exception
-            reason = str(error).strip().splitlines()
             raise CheckpointError(
-                f"{found.folder}: does not fit this model: {reason[-1] if reason else error!r}; "
+                f"{found.folder}: does not fit this model: {_reason(error)}; "
                 "has the config changed since? use another run.name, or --resume never"
             ) from error
 
@@ -147,9 +146,8 @@ class CheckpointStore:
                 dict(tensors), checkpoint_id=str(temporary), process_group=self._ranks.control
             )
         except (CheckpointException, OSError) as error:  # the first is no Exception
-            reason = str(error).strip().splitlines()
             raise CheckpointError(
-                f"{temporary}: can't be written: {reason[-1] if reason else error!r}; "
+                f"{temporary}: can't be written: {_reason(error)}; "
                 "earlier checkpoints are as they were"
             ) from error
 
@@ -185,6 +183,12 @@ class CheckpointStore:
         )
         for old in until_now[: -self._config.checkpoint.keep]:
             shutil.rmtree(old)
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of an error's text: what DCP wraps around it says nothing to a user."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else repr(error)
 
 
 def _entries(folder: Path, prefix: str) -> dict[str, FileEntry]:

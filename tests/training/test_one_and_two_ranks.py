@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import torch.distributed as dist
 
 from launch.build import eval_reader
 from marigold_rec.training import StopRequest, evaluate
@@ -19,7 +20,7 @@ _STEPS, _COMPARED, _GLOBAL_BATCH = 200, 50, 128
 
 
 def _train(config: Path, overrides: tuple[str, ...]) -> tuple[list[list[float]], dict[str, Any]]:
-    """Losses and coefficients of every step, and the evaluation after the last."""
+    """Losses, coefficients and dense gradient norm of every step; the figures after the last."""
 
     def train(run: Run) -> tuple[list[list[float]], dict[str, Any]]:
         found = []
@@ -28,14 +29,29 @@ def _train(config: Path, overrides: tuple[str, ...]) -> tuple[list[list[float]],
             run.built.objective.step = step
             run.trainer._optimizers.begin_step(step)
             output = run.trainer.pipeline.progress(batches)
-            found.append([*output.losses.global_T.tolist(), *output.coefficients_T.tolist()])
+            norm = run.trainer._gradient_norm.item()
+            found.append([*output.losses.global_T.tolist(), *output.coefficients_T.tolist(), norm])
         run.trainer.pipeline.detach()
         held_out = eval_reader(run.config, run.data, run.ranks)
         assert held_out is not None
         evaluation = evaluate(run.built.model, held_out, run.config.tasks, run.ranks, StopRequest())
-        return found, evaluation.scalars
+        return found, evaluation.scalars | {"accumulated": _accumulated(run)}
 
     return with_run(config, overrides, train)
+
+
+def _accumulated(run: Run) -> float:
+    """Sum of the tables' Adagrad accumulators over all ranks: squares of all their gradients.
+
+    Adam and Adagrad undo any factor on the loss, so that losses alone would not show a wrong one.
+    """
+    total = torch.zeros((), dtype=torch.float64)
+    for name, state in run.trainer._optimizers.named_state():
+        if "embedding_bags" in name and hasattr(state, "to_local"):
+            for shard in state.to_local().local_shards():  # pyright: ignore[reportAttributeAccessIssue]
+                total += shard.double().sum()
+    dist.all_reduce(total, group=run.ranks.control)
+    return total.item()
 
 
 def _two_rank_order(table: pa.Table) -> pa.Table:
@@ -65,6 +81,9 @@ def test_losses_and_weights_agree(tmp_path: Path, balancer: str) -> None:
         rtol=1e-5,
         atol=0,
     )
+    accumulated = one_figures["accumulated"]
+    assert accumulated > 0
+    assert halves[0][1]["accumulated"] == pytest.approx(accumulated, rel=0.01)
     for task in ("ctr", "cvr"):
         one_auc, two_auc = (f[f"eval/auc/{task}"] for f in (one_figures, halves[0][1]))
         assert abs(one_auc - two_auc) < 0.002, (task, one_auc, two_auc)
