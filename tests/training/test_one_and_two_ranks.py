@@ -35,7 +35,10 @@ def _train(config: Path, overrides: tuple[str, ...]) -> tuple[list[list[float]],
         held_out = eval_reader(run.config, run.data, run.ranks)
         assert held_out is not None
         evaluation = evaluate(run.built.model, held_out, run.config.tasks, run.ranks, StopRequest())
-        return found, evaluation.scalars | {"accumulated": _accumulated(run)}
+        diagnostics = run.built.objective.balancer.diagnostics()
+        self_check = float(diagnostics.get("self_check", torch.ones(())))
+        own = {"accumulated": _accumulated(run), "self_check": self_check}
+        return found, evaluation.scalars | own
 
     return with_run(config, overrides, train)
 
@@ -84,6 +87,9 @@ def test_losses_and_weights_agree(tmp_path: Path, balancer: str) -> None:
     accumulated = one_figures["accumulated"]
     assert accumulated > 0
     assert halves[0][1]["accumulated"] == pytest.approx(accumulated, rel=0.01)
+    # The weights do not depend on the scale of the probe's direction; the self-check does.
+    for figures in (one_figures, halves[0][1]):
+        assert figures["self_check"] == pytest.approx(1.0, abs=0.2)
     for task in ("ctr", "cvr"):
         one_auc, two_auc = (f[f"eval/auc/{task}"] for f in (one_figures, halves[0][1]))
         assert abs(one_auc - two_auc) < 0.002, (task, one_auc, two_auc)
