@@ -78,7 +78,9 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
         embeddings = build_embeddings(config, torch.device("meta"))
     except ValueError as error:  # a table name that TorchRec can't hold
         raise ConfigError(f"features: {error}") from error
-    objective = Objective(build_network(config), build_balancer(config), ranks.group)
+    objective = Objective(
+        build_network(config), build_balancer(config), ranks.group, config.run.precision
+    )
     task = TrainTask(embeddings, objective.to(ranks.device))
     # Rank 0 plans and the others take its plan or its error: TorchRec's own collective plan leaves
     # them waiting when it fails.

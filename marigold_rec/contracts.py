@@ -6,9 +6,10 @@ K outputs of a head.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -39,4 +40,10 @@ class Network(Protocol):
     @property
     def heads(self) -> list[TaskHead]:
         """One head per task, in the order of the config's tasks."""
+        ...
+
+    @property
+    def shared_parameters(self) -> Mapping[str, nn.Parameter]:
+        """By their names in this module, the parameters through which more than one task's
+        gradient flows: trunk and experts, not gates, towers and heads of one task."""
         ...

@@ -8,7 +8,7 @@ an expert's output, K outputs of a head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from marigold_rec.config.schema import MMoEModel
 from marigold_rec.contracts import TaskHead
 from models.dense_input import join_dense
 from models.gates import Gates, mix_shared
+from models.parameters import parameters_below
 from models.stacked_mlp import StackedMLP
 from models.towers import TaskTowers, tower_output_width
 
@@ -51,6 +52,11 @@ class MMoE(nn.Module):
     @property
     def heads(self) -> list[TaskHead]:
         return self.towers.task_heads
+
+    @property
+    def shared_parameters(self) -> Mapping[str, nn.Parameter]:
+        """The experts'. A gate belongs to its task."""
+        return parameters_below(self, ("experts",))
 
     def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
         """Each task's raw output_BK, in the order of the heads."""

@@ -9,7 +9,7 @@ level's input and output, N experts of one task, M shared experts, K outputs of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,12 @@ from marigold_rec.config.schema import PLEModel
 from marigold_rec.contracts import TaskHead
 from models.dense_input import join_dense
 from models.gates import Gates, mix_own, mix_shared
+from models.parameters import parameters_below
 from models.stacked_mlp import StackedMLP
 from models.towers import TaskTowers, tower_output_width
+
+_READ_BY_SHARED = ("task_experts", "shared_experts", "shared_gate")
+"""Parts of a level whose outputs go into the next level's shared input. The task gates' don't."""
 
 
 class PLE(nn.Module):
@@ -56,6 +60,13 @@ class PLE(nn.Module):
     @property
     def heads(self) -> list[TaskHead]:
         return self.towers.task_heads
+
+    @property
+    def shared_parameters(self) -> Mapping[str, nn.Parameter]:
+        """The shared experts', and all of a level that the next level's shared experts read."""
+        last = len(self.levels) - 1
+        everything = [f"levels.{i}.{part}" for i in range(last) for part in _READ_BY_SHARED]
+        return parameters_below(self, [*everything, f"levels.{last}.shared_experts"])
 
     def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
         """Each task's raw output_BK, in the order of the heads."""

@@ -5,13 +5,14 @@ Shapes: B rows, R width of the pooled embeddings, D dense features, K outputs of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from marigold_rec.config.schema import SharedBottomModel
 from marigold_rec.contracts import TaskHead
 from models.dense_input import join_dense
+from models.parameters import parameters_below
 from models.stacked_mlp import StackedMLP
 from models.towers import TaskTowers, tower_output_width
 
@@ -45,6 +46,11 @@ class SharedBottom(nn.Module):
     @property
     def heads(self) -> list[TaskHead]:
         return self.towers.task_heads
+
+    @property
+    def shared_parameters(self) -> Mapping[str, nn.Parameter]:
+        """The bottom's."""
+        return parameters_below(self, ("bottom",))
 
     def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
         """Each task's raw output_BK, in the order of the heads."""

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from marigold_rec.balancing.balancer import Balancer, Probe
+from marigold_rec.balancing.balancer import Balancer
 from marigold_rec.balancing.marigold import Marigold
+from marigold_rec.balancing.probe import Probe
 from marigold_rec.balancing.static import Static
 from marigold_rec.config.schema import Config
 

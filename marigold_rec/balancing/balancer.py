@@ -5,42 +5,29 @@ Shapes: T tasks, in config order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Probe:
-    """What one probe of the step direction found; equal on all ranks.
-
-    With d the gradient of the combined loss at the shared representation, over all ranks' rows:
-    """
-
-    descent_T: Tensor
-    """h_i: how fast the loss of task i falls along d, (f_i(z) - f_i(z - mu d)) / mu ~ <g_i, d>."""
-    direction_norm2: Tensor
-    """||d||^2, scalar."""
-    losses_T: Tensor
-    """f_i(z): global losses at the unmoved point."""
-    coefficients_T: Tensor
-    """c_i of d = sum_i c_i g_i: what `combine` multiplied the losses by."""
-    present_T: Tensor
-    """bool: the task has an observed label in this batch."""
-
-    @property
-    def self_check(self) -> Tensor:
-        """r = sum_i c_i h_i / ||d||^2; 1 when the finite difference is exact."""
-        return (self.coefficients_T * self.descent_T).sum() / self.direction_norm2
+from marigold_rec.balancing.probe import Probe
+from marigold_rec.config.balancers import ProbeConfig
 
 
 class Balancer(nn.Module):
     """Base of all balancers. State lives in buffers, so that checkpoints carry it.
 
-    All ranks see the same global losses and the same probes, hence hold the same weights.
+    In each training step, on every rank: `observe_losses`, then `observe_gram` if `needs_gram`,
+    then `coefficients`, the one backward, and `observe` at the end of a step that was probed.
+    All ranks see the same global losses, Gram matrices and probes, hence hold the same weights.
+    No method may wait for the device (no `.item()`, no `if tensor`): choices are `torch.where`.
     """
+
+    probing: ProbeConfig | None = None
+    """Which probes this balancer wants; None: none at all."""
+
+    needs_gram: bool = False
+    """Whether it wants the exact Gram matrix of every step: one backward per task. Rivals only."""
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
@@ -51,17 +38,17 @@ class Balancer(nn.Module):
         """The tasks' present weights, [T], for logs."""
         return cast(Tensor, self.weights_T)
 
+    def observe_losses(self, step: int, losses_T: Tensor, present_T: Tensor) -> None:
+        """The global losses of step `step` (from 0); a loss counts only where its task is present.
+        Once per step, detached."""
+
+    def observe_gram(self, gram_TT: Tensor) -> None:
+        """<g_i, g_j> of the losses' gradients at the representation, over all ranks' rows."""
+        raise TypeError(f"{type(self).__name__} takes no Gram matrix")
+
     def coefficients(self, losses_T: Tensor, present_T: Tensor) -> Tensor:
-        """c_T, without gradient: the combined loss is sum_i c_i f_i. `losses_T` are global."""
+        """c_T >= 0, without gradient: the step's backward is that of sum_i c_i f_i."""
         return self.weights
-
-    def wants_probe(self, step: int) -> bool:
-        """Whether this step (counted from 0) shall end with a probe. Equal on all ranks."""
-        return False
-
-    def probe_norm(self) -> float:
-        """Length ||mu d|| of the probe's step at the representation, over all ranks' rows."""
-        raise TypeError(f"{type(self).__name__} takes no probes")
 
     def observe(self, probe: Probe) -> None:
         """Takes a probe that was asked for, and moves the weights."""

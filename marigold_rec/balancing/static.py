@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from marigold_rec.balancing.balancer import Balancer
-from marigold_rec.config.schema import StaticBalancerConfig
+from marigold_rec.config.balancers import StaticBalancerConfig
 
 
 class Static(Balancer):

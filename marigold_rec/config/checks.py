@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from marigold_rec.config.balancers import MarigoldBalancerConfig, StaticBalancerConfig
 from marigold_rec.config.nearest import did_you_mean
-from marigold_rec.config.schema import Config, StaticBalancerConfig
+from marigold_rec.config.schema import Config
 from marigold_rec.config.tables import resolve_tables
 
 
@@ -87,21 +88,29 @@ def _observed_by_themselves(config: Config) -> list[str]:
 
 
 def _balancer(config: Config) -> list[str]:
-    balancer = config.balancer
-    weights: list[float] = []
+    balancer, names = config.balancer, config.task_names
+    named: list[tuple[str, str]] = []
+    problems = []
     if isinstance(balancer, StaticBalancerConfig):
-        key, named = "weights", balancer.weights
-        weights = [balancer.weights.get(name, 1.0) for name in config.task_names]
-    else:
-        key, named = "preference", balancer.preference
-    problems = [
-        f"balancer.{key}.{name}: there is no such task; {did_you_mean(name, config.task_names)}"
-        for name in named
-        if name not in config.task_names
+        named = [(f"weights.{name}", name) for name in balancer.weights]
+        if names and max(balancer.weights.get(name, 1.0) for name in names) == 0:
+            problems.append("balancer.weights: every task weighs 0; give one a positive weight")
+    elif isinstance(balancer, MarigoldBalancerConfig):
+        named = [(f"preference.{name}", name) for name in balancer.preference]
+        if balancer.primary is not None:
+            named.append(("primary.task", balancer.primary.task))
+        if balancer.probe.rows < 1 and config.model.dropout > 0:
+            problems.append(
+                f"balancer.probe.rows: a probe of part of the rows can't repeat the dropout masks "
+                f"of the step (model.dropout is {config.model.dropout:g}); set one of them to "
+                "probe.rows: 1 or dropout: 0"
+            )
+    unknown = [
+        f"balancer.{key}: there is no such task; {did_you_mean(name, names)}"
+        for key, name in named
+        if name not in names
     ]
-    if weights and max(weights) == 0:
-        problems.append("balancer.weights: every task weighs 0; give one a positive weight")
-    return problems
+    return unknown + problems
 
 
 def _dates(config: Config) -> list[str]:

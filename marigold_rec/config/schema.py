@@ -12,20 +12,15 @@ from collections import Counter
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from marigold_rec.config.balancers import Balancer, MarigoldBalancerConfig
+from marigold_rec.config.section import Section
 
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 RUN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Width = Annotated[int, Field(ge=1, le=65536)]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys, no NaN, no silent type conversion."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
-    )
 
 
 class RunConfig(Section):
@@ -39,6 +34,11 @@ class RunConfig(Section):
         default=None, ge=1, description="Stop after this many steps; null: no limit."
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="Of the dense part in training. bf16: under autocast; losses, heads, probes, "
+        "parameters and tables stay in float32.",
+    )
 
 
 class SplitConfig(Section):
@@ -295,50 +295,6 @@ class PLEModel(_Model):
 
 
 Model = Annotated[SharedBottomModel | MMoEModel | PLEModel, Field(discriminator="name")]
-
-
-class StaticBalancerConfig(Section):
-    """Fixed task weights, taken as they are."""
-
-    name: Literal["static"]
-    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="Task name -> weight; tasks not named weigh 1."
-    )
-
-
-class MarigoldBalancerConfig(Section):
-    """Balance the tasks' descent along the step that is being taken (see docs/marigold.md)."""
-
-    name: Literal["marigold"]
-    every_n_steps: int = Field(
-        default=10, ge=1, description="One probe (an extra dense forward) per n."
-    )
-    alpha: float | None = Field(
-        default=None,
-        gt=0,
-        description="Fairness: 1 Nash-MTL, 2 FairGrad, null: infinity (MGDA, min-norm).",
-    )
-    log_losses: bool = Field(
-        default=True, description="Balance log f_i (relative descent), not f_i."
-    )
-    lr: float = Field(
-        default=0.05, gt=0, description="Step of the weight update, in log-weight units."
-    )
-    ema: float = Field(default=0.9, ge=0.0, lt=1.0, description="Decay of the running mean of h.")
-    probe_norm: float = Field(
-        default=0.1,
-        gt=0,
-        description="Length of the probe step ||mu d|| over the whole global batch.",
-    )
-    min_weight: float = Field(
-        default=0.01, ge=0, lt=1, description="Floor of a task's share of weight."
-    )
-    preference: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=dict, description="Task name -> preference; tasks not named have 1."
-    )
-
-
-Balancer = Annotated[StaticBalancerConfig | MarigoldBalancerConfig, Field(discriminator="name")]
 
 
 class SparseOptimizerConfig(Section):

@@ -38,15 +38,19 @@ class TaskLosses:
         return self.observed_weight_T > 0
 
 
-def masked_rows(heads: list[TaskHead], outputs: list[Tensor], batch: Batch) -> Tensor:
-    """This rank's weight * observed * loss of each row, [T, B], float32, with gradient."""
+def masked_rows(
+    heads: list[TaskHead],
+    outputs: list[Tensor],
+    labels_BT: Tensor,
+    observed_BT: Tensor,
+    weights_B: Tensor,
+) -> Tensor:
+    """weight * observed * loss of each row, [T, B], float32, with gradient."""
     return torch.stack(
         [
             # where, not a product: what is not observed must not let inf * 0 = NaN through.
             torch.where(
-                batch.observed_BT[:, i] > 0,
-                batch.weights_B * head.loss(output_BK, batch.labels_BT[:, i]),
-                0.0,
+                observed_BT[:, i] > 0, weights_B * head.loss(output_BK, labels_BT[:, i]), 0.0
             )
             for i, (head, output_BK) in enumerate(zip(heads, outputs, strict=True))
         ]
@@ -61,7 +65,7 @@ def masked_losses(
     DDP and TorchRec both average gradients over ranks; multiplied by the world size, the mean of
     the ranks' gradients is the gradient of the global loss.
     """
-    rows_TB = masked_rows(heads, outputs, batch)
+    rows_TB = masked_rows(heads, outputs, batch.labels_BT, batch.observed_BT, batch.weights_B)
     sums_T = rows_TB.sum(1)
     observed_weight_T = (batch.observed_BT * batch.weights_B[:, None]).sum(0)
     totals_2T = torch.stack([sums_T.detach(), observed_weight_T])

@@ -7,20 +7,25 @@ of the step direction needs: the representation, its gradient, and the state of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from marigold_rec.balancing import Balancer, Probe
+from marigold_rec.balancing import Balancer
 from marigold_rec.batch import Batch
 from marigold_rec.contracts import Network
-from marigold_rec.training.losses import TaskLosses, masked_losses, masked_rows
-
-_TINY = 1e-30
+from marigold_rec.training.losses import TaskLosses, masked_losses
+from marigold_rec.training.probing import (
+    Kept,
+    Lookup,
+    build_prober,
+    random_state,
+    representation_gram,
+)
 
 
 @dataclass(frozen=True)
@@ -32,99 +37,68 @@ class StepOutput:
     batch: Batch
 
 
-@dataclass(frozen=True)
-class _Probed:
-    """The forward that a probe repeats at a moved point."""
-
-    z_BR: Tensor
-    batch: Batch
-    output: StepOutput
-    random_state: Tensor
-
-
 class Objective(nn.Module):
     """In training: (scalar, StepOutput). In evaluation: predictions_BT in the labels' units."""
 
-    def __init__(self, network: Network, balancer: Balancer, group: dist.ProcessGroup) -> None:
+    def __init__(
+        self,
+        network: Network,
+        balancer: Balancer,
+        group: dist.ProcessGroup,
+        precision: Literal["fp32", "bf16"] = "fp32",
+    ) -> None:
         super().__init__()
         self.network = network
         self.balancer = balancer
+        self.prober = build_prober(network, balancer, group)
         self.step = 0
         """Counted from 0; set by the trainer before each forward."""
         self._group = group
-        self._pending: _Probed | None = None
+        self._is_float32 = precision == "fp32"
 
     def forward(self, z_BR: Tensor, batch: Batch) -> tuple[Tensor, StepOutput] | Tensor:
         if not self.training:
             outputs = self.network(z_BR, batch.dense_BD)
             heads = self.network.heads
             return torch.stack([h.predict(o) for h, o in zip(heads, outputs, strict=True)], dim=1)
-        probed = self.balancer.wants_probe(self.step)
-        random_state = _random_state(z_BR.device) if probed else None
-        outputs = self.network(z_BR, batch.dense_BD)
+        balancer, keeps = self.balancer, self.prober.keeps(self.step)
+        state = random_state(z_BR.device) if keeps else None
+        with torch.autocast(z_BR.device.type, torch.bfloat16, enabled=not self._is_float32):
+            outputs = self.network(z_BR, batch.dense_BD)
         losses = masked_losses(self.network.heads, outputs, batch, self._group)
-        coefficients_T = self.balancer.coefficients(losses.global_T, losses.present_T)
-        output = StepOutput(losses, coefficients_T, batch)
-        if random_state is not None:
+        with torch.no_grad():
+            balancer.observe_losses(self.step, losses.global_T, losses.present_T)
+        if balancer.needs_gram:
+            balancer.observe_gram(representation_gram(losses.local_T, z_BR, self._group))
+        coefficients_T = balancer.coefficients(losses.global_T, losses.present_T)
+        if state is not None:
             z_BR.retain_grad()
-            self._pending = _Probed(z_BR, batch, output, random_state)
+            self._keep(z_BR, batch, losses, coefficients_T, state)
+        output = StepOutput(losses, coefficients_T, batch)
         return (coefficients_T * losses.local_T).sum(), output
 
-    @torch.no_grad()
-    def probe(self) -> None:
-        """Runs the probe that this step's forward prepared, if any, and tells the balancer.
+    def before_optimizer(self) -> None:
+        """Call after the backward and before the dense optimizer's step, on every rank."""
+        self.prober.before_optimizer(self.step)
 
-        Call after the backward and before the dense optimizer's step, on every rank: it holds two
-        tiny collectives. Only the representation moves; no parameter is touched, no table is read.
-        """
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        output, z_BR = pending.output, pending.z_BR
-        assert z_BR.grad is not None, "probe() before the backward"
-        # The backward ran on world * (this rank's part), see masked_losses.
-        direction_BR = z_BR.grad / self._group.size()
-        norm2 = self._sum_over_ranks(direction_BR.pow(2).sum())
-        mu = self.balancer.probe_norm() / norm2.sqrt().clamp_min(_TINY)
-        with _replayed(pending.random_state, z_BR.device):
-            outputs = self.network(z_BR.detach() - mu * direction_BR, pending.batch.dense_BD)
-        # Row by row, then summed: the rounding of two whole sums, which depends on how the rows lie
-        # on the ranks, would be large beside their difference.
-        moved_TB = masked_rows(self.network.heads, outputs, pending.batch)
-        fall_T = self._sum_over_ranks((output.losses.rows_TB - moved_TB).sum(1))
-        self.balancer.observe(
-            Probe(
-                descent_T=fall_T / output.losses.observed_weight_T.clamp_min(_TINY) / mu,
-                direction_norm2=norm2,
-                losses_T=output.losses.global_T,
-                coefficients_T=output.coefficients_T,
-                present_T=output.losses.present_T,
+    def after_optimizer(self, lookup: Lookup) -> None:
+        """Call after the optimizers' step, on every rank."""
+        self.prober.after_optimizer(lookup)
+
+    def _keep(
+        self, z_BR: Tensor, batch: Batch, losses: TaskLosses, coefficients_T: Tensor, state: Tensor
+    ) -> None:
+        probing = self.balancer.probing
+        assert probing is not None
+        self.prober.keep(
+            Kept(
+                self.network,
+                z_BR,
+                batch,
+                losses,
+                coefficients_T,
+                state,
+                is_float32=self._is_float32,
+                num_rows=math.ceil(probing.rows * len(z_BR)),
             )
         )
-
-    def _sum_over_ranks(self, value: Tensor) -> Tensor:
-        if self._group.size() > 1:
-            dist.all_reduce(value, group=self._group)
-        return value
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_random_state(state: Tensor, device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
-
-
-@contextmanager
-def _replayed(state: Tensor, device: torch.device) -> Iterator[None]:
-    """The random stream as it was, so that both points of the difference see one dropout mask."""
-    after = _random_state(device)
-    _set_random_state(state, device)
-    try:
-        yield
-    finally:
-        _set_random_state(after, device)

@@ -7,11 +7,12 @@ The tables are written inside the backward, so what may stop a step must run bef
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
@@ -23,7 +24,8 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
     """`progress(iterator)` runs one step and returns its StepOutput.
 
     `before_backward(output)` may raise, on all ranks alike, to leave every parameter and table as
-    it was; `before_optimizer()` runs when all gradients are there and the tables are updated.
+    it was; `before_optimizer()` runs when all gradients are there and the tables are updated,
+    `after_optimizer()` when the dense parameters are, too.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
         *,
         before_backward: Callable[[StepOutput], None],
         before_optimizer: Callable[[], None],
+        after_optimizer: Callable[[], None],
     ) -> None:
         self._before_backward = before_backward
         self._before_optimizer = before_optimizer
+        self._after_optimizer = after_optimizer
         self._output: StepOutput | None = None
         super().__init__(
             model, optimizer, device, execute_all_batches=True, custom_model_fwd=self._forward
@@ -55,4 +59,28 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
     def _optimizer_step(self) -> None:
         self._before_optimizer()
         super()._optimizer_step()
+        self._after_optimizer()
         self._output = None
+
+    @contextmanager
+    def direct_lookups(self) -> Iterator[None]:
+        """The embeddings' own forward, as outside of a pipeline: for one more lookup.
+
+        A pipelined module only takes ids that were exchanged in advance, each batch's once.
+        """
+        replaced = [m for m in self._rewritten_modules() if "forward" in vars(m)]
+        forwards = [vars(m).pop("forward") for m in replaced]
+        try:
+            yield
+        finally:
+            for module, forward in zip(replaced, forwards, strict=True):
+                vars(module)["forward"] = forward
+
+    def _rewritten_modules(self) -> Iterator[nn.Module]:
+        """What TorchRec's rewriting gives a forward of its own: sharded modules, id exchanges."""
+        for pipelined in self._pipelined_modules:
+            for module in cast(nn.Module, pipelined).modules():
+                yield module
+                for input_dist in getattr(module, "_input_dists", []):
+                    if isinstance(exchange := getattr(input_dist, "_dist", None), nn.Module):
+                        yield exchange

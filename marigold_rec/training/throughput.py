@@ -1,4 +1,4 @@
-"""How fast the run goes, and how much of the time it waits for data."""
+"""How fast the run goes, and how much of the time it waits for data and spends on probes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ class Rate:
     """Over all ranks, counted in full batches."""
     step_time_s: float
     data_wait_frac: float
+    probe_frac: float
+    """On an accelerator: of the host's time, which runs ahead of the device's."""
 
     def scalars(self) -> dict[str, float]:
         return {f"perf/{name}": value for name, value in asdict(self).items()}
@@ -27,11 +29,11 @@ class Throughput:
         self._samples = samples_per_step
         self._at = time.perf_counter()
         self._step: int | None = None
-        self._waited = 0.0
+        self._waited = self._probed = 0.0
         self._rates: list[Rate] = []
 
-    def measure(self, step: int, waited_s: float) -> Rate | None:
-        """The rate since the last call; `waited_s` is the total wait so far. None at first."""
+    def measure(self, step: int, waited_s: float, probed_s: float) -> Rate | None:
+        """The rate since the last call, or None at first; both times are totals so far."""
         now = time.perf_counter()
         rate = None
         if self._step is not None and step > self._step:
@@ -40,9 +42,11 @@ class Throughput:
                 samples_per_sec=steps * self._samples / elapsed,
                 step_time_s=elapsed / steps,
                 data_wait_frac=(waited_s - self._waited) / elapsed,
+                probe_frac=(probed_s - self._probed) / elapsed,
             )
             self._rates.append(rate)
-        self._at, self._step, self._waited = now, step, waited_s
+        self._at, self._step = now, step
+        self._waited, self._probed = waited_s, probed_s
         return rate
 
     def summary(self) -> dict[str, float]:
@@ -52,4 +56,5 @@ class Throughput:
             "perf/samples_per_sec": statistics.median(r.samples_per_sec for r in self._rates),
             "perf/step_time_s": statistics.median(r.step_time_s for r in self._rates),
             "perf/data_wait_frac": statistics.mean(r.data_wait_frac for r in self._rates),
+            "perf/probe_frac": statistics.mean(r.probe_frac for r in self._rates),
         }

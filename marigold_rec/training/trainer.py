@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.model_parallel import get_unwrapped_module
 
 from marigold_rec.batch import Batch, Cursor
 from marigold_rec.checkpoint import CheckpointStore, Found
@@ -73,18 +76,21 @@ class Trainer:
         self._config = config
         self._ranks = ranks
         self._objective = objective
+        self._embeddings = cast(nn.Module, get_unwrapped_module(model).embeddings)
         self._reader = reader
         self._store = store
         self._optimizers = Optimizers(model, config.optimizer.dense)
         self._state = TrainState(model, self._optimizers, ranks)
         self._agreement = Agreement(ranks.control)
         self._gradient_norm = torch.zeros(())
+        self._probe_s = 0.0
         self.pipeline = TrainPipeline(
             model,
             self._optimizers.combined,
             ranks.device,
             before_backward=self._check_finite,
             before_optimizer=self._probe_and_clip,
+            after_optimizer=self._probe_update,
         )
         self.step = 0
         """Steps taken."""
@@ -164,7 +170,7 @@ class Trainer:
                 progress.advance(self.step)
                 if self._is_logging_step(first, total):
                     values = self._figures(output, learning_rate)
-                    rate = speed.measure(self.step, batches.wait_s)
+                    rate = speed.measure(self.step, batches.wait_s, self._probe_s)
                     log.scalars(self.step, values if rate is None else values | rate.scalars())
                     progress.show(self.step, config.task_names, values, rate)
         finally:
@@ -227,8 +233,20 @@ class Trainer:
         )
 
     def _probe_and_clip(self) -> None:
-        self._objective.probe()
+        self._timed(self._objective.before_optimizer)
         self._gradient_norm = self._optimizers.clip_dense()
+
+    def _probe_update(self) -> None:
+        self._timed(lambda: self._objective.after_optimizer(self._lookup))
+
+    def _timed(self, probe: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        probe()
+        self._probe_s += time.perf_counter() - started
+
+    def _lookup(self, batch: Batch) -> Tensor:
+        with self.pipeline.direct_lookups():
+            return self._embeddings(batch.sparse)
 
     def _save(self) -> None:
         # The loss can be finite while a gradient is not; the norm is equal on all ranks.

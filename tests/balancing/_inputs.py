@@ -21,11 +21,19 @@ from marigold_rec.config import schema
 Make = Callable[[tuple[str, ...]], Balancer]
 
 
+EVERY_STEP = {"every_n_steps": 1}
+"""Settings of a probe in each step."""
+
+
+def wants_probe(balancer: Balancer, step: int) -> bool:
+    return balancer.probing is not None and step % balancer.probing.every_n_steps == 0
+
+
 def make_balancer(name: str, task_names: tuple[str, ...], **settings: Any) -> Balancer:
     """The balancer `name`; names in the settings of tasks that are not there are left out."""
     settings = {
         key: {k: v for k, v in value.items() if k in task_names}
-        if isinstance(value, dict)
+        if key in ("weights", "preference")
         else value
         for key, value in settings.items()
     }
@@ -43,15 +51,15 @@ def _case(label: str, name: str, **settings: Any) -> Any:
 BALANCERS = [
     _case("static", "static"),
     _case("static-weighted", "static", weights={"task1": 0.25}),
-    _case("marigold", "marigold", every_n_steps=1),
-    _case("marigold-every-3", "marigold", every_n_steps=3),
-    _case("marigold-alpha-0.1", "marigold", every_n_steps=1, alpha=0.1),
-    _case("marigold-alpha-1", "marigold", every_n_steps=1, alpha=1.0),
-    _case("marigold-alpha-2-preference", "marigold", every_n_steps=1, alpha=2.0,
+    _case("marigold", "marigold", probe=EVERY_STEP),
+    _case("marigold-every-3", "marigold", probe={"every_n_steps": 3}),
+    _case("marigold-alpha-0.1", "marigold", probe=EVERY_STEP, alpha=0.1),
+    _case("marigold-alpha-1", "marigold", probe=EVERY_STEP, alpha=1.0),
+    _case("marigold-alpha-2-preference", "marigold", probe=EVERY_STEP, alpha=2.0,
           preference={"task0": 3.0, "task2": 0.5}),
-    _case("marigold-losses", "marigold", every_n_steps=1, log_losses=False),
-    _case("marigold-losses-alpha-1", "marigold", every_n_steps=1, log_losses=False, alpha=1.0),
-    _case("marigold-no-floor", "marigold", every_n_steps=1, min_weight=0.0, lr=1.0),
+    _case("marigold-losses", "marigold", probe=EVERY_STEP, log_losses=False),
+    _case("marigold-losses-alpha-1", "marigold", probe=EVERY_STEP, log_losses=False, alpha=1.0),
+    _case("marigold-no-floor", "marigold", probe=EVERY_STEP, min_weight=0.0, lr=1.0),
 ]  # fmt: skip
 
 
@@ -114,8 +122,12 @@ def drive(
     losses_T = (problem.losses_T * present_T).to(balancer.weights.dtype)
     found = []
     for step in range(steps):
+        balancer.observe_losses(step, losses_T, present_T)
+        if balancer.needs_gram:
+            gram_TT = problem.gram_TT * present_T * present_T[:, None]
+            balancer.observe_gram(gram_TT.to(losses_T.dtype))
         coefficients_T = balancer.coefficients(losses_T, present_T).clone()
-        if balancer.wants_probe(step):
+        if wants_probe(balancer, step):
             balancer.observe(spoil(problem.probe(coefficients_T, present_T)))
         found.append(coefficients_T)
     return found

@@ -17,7 +17,7 @@ from marigold_rec.batch import Batch, Cursor
 from marigold_rec.config.schema import MarigoldBalancerConfig
 from marigold_rec.contracts import TaskHead
 from marigold_rec.training.losses import masked_losses
-from tests.balancing._inputs import task_names
+from tests.balancing._inputs import EVERY_STEP, task_names
 
 
 class _Head(nn.Module):
@@ -59,6 +59,10 @@ class SmallNetwork(nn.Module):
     def heads(self) -> list[TaskHead]:
         return list(self.all_heads)  # pyright: ignore[reportReturnType]
 
+    @property
+    def shared_parameters(self) -> dict[str, nn.Parameter]:
+        return {f"trunk.{name}": p for name, p in self.trunk.named_parameters()}
+
 
 class RecordingMarigold(Marigold):
     """Keeps the last probe."""
@@ -70,10 +74,12 @@ class RecordingMarigold(Marigold):
         super().observe(probe)
 
 
-def marigold(num_tasks: int, *, probe_norm: float = 0.1, **settings: object) -> RecordingMarigold:
-    """A Marigold that probes every step."""
+def marigold(
+    num_tasks: int, *, probe: dict[str, object] | None = None, **settings: object
+) -> RecordingMarigold:
+    """A Marigold that probes every step, unless told otherwise."""
     config = MarigoldBalancerConfig.model_validate(
-        {"name": "marigold", "every_n_steps": 1, "probe_norm": probe_norm, **settings}
+        {"name": "marigold", "probe": EVERY_STEP | (probe or {}), **settings}
     )
     return RecordingMarigold(config, task_names(num_tasks))
 

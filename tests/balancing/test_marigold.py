@@ -14,6 +14,7 @@ from torch import Tensor
 
 from marigold_rec.balancing import Balancer
 from tests.balancing._inputs import (
+    EVERY_STEP,
     PROBLEMS,
     Problem,
     drive,
@@ -26,7 +27,7 @@ _ALPHAS = pytest.mark.parametrize("alpha", [0.05, 1.0, 2.0, None])
 
 
 def _marigold(num_tasks: int, **settings: Any) -> Balancer:
-    return make_balancer("marigold", task_names(num_tasks), **{"every_n_steps": 1, **settings})
+    return make_balancer("marigold", task_names(num_tasks), **{"probe": EVERY_STEP, **settings})
 
 
 def _orthogonal(*lengths: float) -> Problem:

@@ -13,12 +13,12 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from tests.balancing._inputs import Problem, drive, make_balancer, random_problem
+from tests.balancing._inputs import EVERY_STEP, Problem, drive, make_balancer, random_problem
 
 
 def _rest(problem: Problem, steps: int = 1200, **settings: Any) -> Tensor:
     """The weights after `steps` probes, float64."""
-    given = {"every_n_steps": 1, "log_losses": False, "min_weight": 0.0, "lr": 0.4, **settings}
+    given = {"probe": EVERY_STEP, "log_losses": False, "min_weight": 0.0, "lr": 0.4, **settings}
     balancer = make_balancer("marigold", problem.names, **given).double()
     drive(balancer, problem, steps)
     return balancer.weights
@@ -57,7 +57,7 @@ def test_infinite_alpha_finds_the_shortest_direction(seed: int) -> None:
     """
     problem = random_problem(4, width=4 if seed else 12, seed=seed)
     gram = problem.gram_TT.numpy()
-    weights_T = _rest(problem, steps=3000, lr=2.0)
+    weights_T = _rest(problem, steps=6000, lr=0.5, ema=0.0)
     solved = minimize(
         lambda w: 0.5 * w @ gram @ w,
         np.full(4, 0.25),

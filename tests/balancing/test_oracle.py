@@ -48,7 +48,9 @@ def _probe(
     network: SmallNetwork, z_BR: Tensor, batch: Batch, probe_norm: float, **settings: object
 ) -> _Found:
     """One step of the Objective with its probe, beside the exact descent under the same mask."""
-    balancer = marigold(_TASKS, probe_norm=probe_norm, **settings).to(z_BR.dtype)
+    balancer = marigold(
+        _TASKS, probe={"step": probe_norm / len(z_BR) ** 0.5, "adapt_step": False}, **settings
+    ).to(z_BR.dtype)
     objective = Objective(network, balancer, one_rank())
     random_state = torch.get_rng_state()
     exact_TD = task_gradients(network, z_BR, batch)
@@ -58,7 +60,7 @@ def _probe(
     scalar.backward()
     before = [p.detach().clone() for p in network.parameters()]
     random_state = torch.get_rng_state()
-    objective.probe()
+    objective.before_optimizer()
     assert torch.equal(torch.get_rng_state(), random_state), "the probe used up random numbers"
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     direction_D = balancer.last.coefficients_T @ exact_TD
@@ -121,7 +123,7 @@ def test_a_batch_with_nothing_observed_is_refused() -> None:
     objective = Objective(network, balancer, one_rank())
     scalar, _ = objective(z_BR.requires_grad_(), batch)
     scalar.backward()
-    objective.probe()
+    objective.before_optimizer()
     assert balancer.diagnostics()["refused_probes"] == 1
     assert torch.equal(balancer.weights, torch.full((_TASKS,), 1 / _TASKS))
 

@@ -32,7 +32,7 @@ def test_same_batch_descent_is_above_the_populations() -> None:
     with torch.no_grad():
         logits_BT = torch.cat(network(z_BR, batch.dense_BD), dim=1)
         chance_BT = torch.sigmoid(logits_BT + torch.tensor([0.5, -0.3]).double())
-    balancer = marigold(2, probe_norm=1e-3, log_losses=False)
+    balancer = marigold(2, probe={"step": 1e-3 / _ROWS**0.5}, log_losses=False)
     objective = Objective(network, balancer, one_rank())
 
     same, fresh, directions = [], [], []
@@ -44,7 +44,7 @@ def test_same_batch_descent_is_above_the_populations() -> None:
         moved_BR = z_BR.clone().requires_grad_()
         scalar, _ = objective(moved_BR, drawn)
         scalar.backward()
-        objective.probe()
+        objective.before_optimizer()
         assert moved_BR.grad is not None
         direction_D = moved_BR.grad.flatten()
         same.append(balancer.last.descent_T)

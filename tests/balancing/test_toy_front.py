@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from marigold_rec.balancing import Balancer, Probe
-from tests.balancing._inputs import make_balancer
+from tests.balancing._inputs import make_balancer, wants_probe
 
 _STEPS = 50_000
 _STARTS = [(-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0)]
@@ -58,7 +58,7 @@ def _train(start: Point, balancer: Balancer) -> Point:
     for step in range(_STEPS):
         g = _gradients((x[0], x[1]))
         d = (c[0] * g[0][0] + c[1] * g[1][0], c[0] * g[0][1] + c[1] * g[1][1])
-        if balancer.wants_probe(step):
+        if wants_probe(balancer, step):
             balancer.observe(_probe(g, c, d))
             c = _coefficients(balancer)  # for the next step
         for k in (0, 1):
@@ -90,7 +90,7 @@ def _probe(g: tuple[Point, Point], c: list[float], d: Point) -> Probe:
 def _marigold(alpha: float | None, lr: float = 0.05) -> Balancer:
     # No noise here, so no memory; and a front whose ends take all of the weight.
     settings = {"alpha": alpha, "lr": lr, "log_losses": False, "ema": 0.0, "min_weight": 0.0}
-    return make_balancer("marigold", _TASKS, every_n_steps=10, **settings).double()
+    return make_balancer("marigold", _TASKS, probe={"every_n_steps": 10}, **settings).double()
 
 
 def _is_on_front(x: Point) -> bool:

@@ -163,7 +163,7 @@ def _train_in_two_parts(config: Path, overrides: tuple[str, ...], looks: bool) -
 
 def test_evaluating_leaves_no_trace_in_the_training(tmp_path: Path) -> None:
     config = default_setup(tmp_path, rows=1000)
-    settings = ("run.epochs=2", "model.dropout=0.2", "balancer.every_n_steps=5", PATIENT)
+    settings = ("run.epochs=2", "model.dropout=0.2", "balancer.probe.every_n_steps=5", PATIENT)
     found = {}
     for looks in (False, True):
         name = f"looks_{looks}"

@@ -18,7 +18,7 @@ from tests.support.runs import click_log, config_tree, write_config, write_days
 _TASKS = ("ctr", "cvr", "watch_time")
 _PER_TASK = ("train/loss", "train/weight", "train/descent", "data/invalid")
 _ALONE = ("optim/lr/dense", "optim/lr/sparse", "memory/host_peak_gib")
-_SPEED = ("perf/samples_per_sec", "perf/step_time_s", "perf/data_wait_frac")
+_SPEED = ("perf/samples_per_sec", "perf/step_time_s", "perf/data_wait_frac", "perf/probe_frac")
 _EVALUATED = {
     *(f"eval/{f}/{t}" for f in ("auc", "log_loss", "ne", "calibration") for t in _TASKS[:2]),
     *(f"eval/{f}/watch_time" for f in ("mae_s", "rmse_s", "r2_log", "spearman")),

@@ -75,7 +75,11 @@ def _count_table_updates(run: Run) -> dict[str, int]:
 @pytest.mark.parametrize("sharding", ["table_wise", "row_wise"])
 def test_two_ranks_stay_alike(tmp_path: Path, sharding: str) -> None:
     config = default_setup(tmp_path)
-    overrides = (f"sharding.default={sharding}", "balancer.every_n_steps=2", "model.dropout=0.1")
+    overrides = (
+        f"sharding.default={sharding}",
+        "balancer.probe.every_n_steps=2",
+        "model.dropout=0.1",
+    )
     first, second = run_ranks(_trace, 2, config, overrides, init_group=False)
     for step, (a, b) in enumerate(zip(first, second, strict=True)):
         for part in ("dense", "gradients", "balancer"):

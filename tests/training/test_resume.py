@@ -39,7 +39,7 @@ _SETTINGS = (
     "run.epochs=2",
     "data.shuffle_rows=150",
     "model.dropout=0.2",
-    "balancer.every_n_steps=5",
+    "balancer.probe.every_n_steps=5",
     "optimizer.dense={name: adamw, weight_decay: 0.1, warmup_steps: 12, clip_norm: 1.0}",
     "sharding.tables={user: row_wise, item: table_wise, price_band: column_wise}",
     PATIENT,
