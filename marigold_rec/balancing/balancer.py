@@ -42,6 +42,10 @@ class Balancer(nn.Module):
         """The global losses of step `step` (from 0); a loss counts only where its task is present.
         Once per step, detached."""
 
+    def observe_labels(self, labels_T: Tensor) -> None:
+        """How many labels (by weight) each task's loss of this step is the mean of, over all ranks.
+        Once per step, before `coefficients`."""
+
     def observe_gram(self, gram_TT: Tensor) -> None:
         """<g_i, g_j> of the losses' gradients at the representation, over all ranks' rows."""
         raise TypeError(f"{type(self).__name__} takes no Gram matrix")

@@ -14,15 +14,9 @@ the update u <- u - lr (p - q), w = softmax(u) has Nash-MTL's (alpha = 1), FairG
 MGDA's (infinity) balance as its fixed points. pi is the preference. A regulariser or a primary task
 changes the direction d = sum_i k_i g_i (plainly k = w), not the update.
 
-Two deliberate details:
-
-- The tasks of a batch share out their own weight among themselves, and an absent one keeps its
-  weight to the bit. Among all tasks, the weight of an absent one would drift away on its old h for
-  as long as it is absent. The running mean of h is in units in which w_i h_i = q_i at balance,
-  whichever tasks are there.
-- q is computed in logarithms: w^(1 - 1/alpha) overflows for a small alpha.
-
-Shapes: T tasks.
+The tasks of a batch share out their own weight among themselves, and an absent one keeps its weight
+to the bit. Among all tasks, the weight of an absent one would drift away on its old h for as long
+as it is absent. Shapes: T tasks.
 """
 
 from __future__ import annotations
@@ -35,7 +29,9 @@ from torch import Tensor, nn
 from marigold_rec.balancing.balancer import Balancer
 from marigold_rec.balancing.directions import Along, Direction, build_directions
 from marigold_rec.balancing.probe import Probe
+from marigold_rec.balancing.running_descent import RunningDescent
 from marigold_rec.balancing.simplex import TINY, masked_sum, shared_out
+from marigold_rec.balancing.units import balanced_units
 from marigold_rec.config.balancers import MarigoldBalancerConfig
 
 _LOWEST_FLOOR = 1e-6
@@ -43,31 +39,31 @@ _LOWEST_FLOOR = 1e-6
 
 
 class Marigold(Balancer):
-    """The weights sum to 1; the coefficients sum to the number of tasks present.
-
-    On log-losses the combined loss descends sum_i w_i log f_i, so that a task's weight does not
-    depend on its loss's unit. Such losses have to be positive.
-    """
+    """The weights sum to 1; the coefficients sum to the number of tasks present."""
 
     def __init__(self, config: MarigoldBalancerConfig, task_names: tuple[str, ...]) -> None:
         num_tasks = len(task_names)
         super().__init__(num_tasks)
         self.probing = config.probe
         self._config = config
-        self._exponent = 1.0 if config.alpha is None else 1.0 - 1.0 / config.alpha
         # Half of the weight at least stays free to move.
         self._floor = min(max(config.min_weight, _LOWEST_FLOOR), 0.5 / num_tasks)
         self._directions = nn.ModuleList(build_directions(config, task_names))
         self._step = 0
+        self._labels_T: Tensor | None = None
         self.weights.fill_(1.0 / num_tasks)
-        for name in ("descent_T", "self_check", "frank_wolfe_gap", "conflict", "refused_probes"):
-            self.register_buffer(name, torch.zeros(num_tasks if name.endswith("_T") else ()))
-        self.register_buffer("seen_T", torch.zeros(num_tasks, dtype=torch.bool))
+        self.descent = RunningDescent(num_tasks, config.ema)
+        for name in ("self_check", "frank_wolfe_gap", "conflict", "refused_probes"):
+            self.register_buffer(name, torch.zeros(()))
         preference = [config.preference.get(name, 1.0) for name in task_names]
         self.register_buffer("log_preference_T", torch.tensor(preference).log(), persistent=False)
 
     def observe_losses(self, step: int, losses_T: Tensor, present_T: Tensor) -> None:
         self._step = step
+
+    def observe_labels(self, labels_T: Tensor) -> None:
+        if self._config.prior == "labels":
+            self._labels_T = labels_T
 
     def coefficients(self, losses_T: Tensor, present_T: Tensor) -> Tensor:
         unit_T, counted_T = self._units(losses_T, present_T)
@@ -76,38 +72,30 @@ class Marigold(Balancer):
 
     @torch.no_grad()
     def observe(self, probe: Probe) -> None:
-        weights_T, mix_T = self.weights, self._mix()
-        ema_T, seen_T = cast(Tensor, self.descent_T), cast(Tensor, self.seen_T)
-        log_wanted_T = cast(Tensor, self.log_preference_T) + self._exponent * weights_T.log()
-        wanted_T = torch.softmax(log_wanted_T, 0)
+        weights_T, mix_T, wanted_T = self.weights, self._mix(), self._wanted()
         counted_T = probe.present_T & (probe.coefficients_T > 0)
         wanted = masked_sum(wanted_T, counted_T)
-        # Of the balanced quantity (f_i or log f_i) along d, in units in which sum_i k_i h_i = 1.
+        # Of the balanced quantity along d, in units in which sum_i k_i h_i = 1.
         relative_T = probe.coefficients_T * probe.descent_T / (probe.direction_norm2 * mix_T)
         usable = torch.isfinite(relative_T).all() & (probe.direction_norm2 > TINY)
         update_T = counted_T & usable
-        decay_T = torch.where(seen_T, self._config.ema, 0.0)
-        fresh_T = decay_T * ema_T + (1.0 - decay_T) * relative_T * wanted
-        ema_T.copy_(torch.where(update_T, fresh_T, ema_T))
-        seen_T.logical_or_(update_T)
+        # In these units w_i h_i = q_i at balance, whichever tasks are there.
+        descent_T = self.descent.update(relative_T * wanted, update_T)
 
-        total, weighted = (
-            masked_sum(mix_T * ema_T, update_T),
-            masked_sum(weights_T * ema_T, update_T),
-        )
-        gap_T = (weights_T * ema_T - wanted_T / wanted * weighted) / total
+        total = masked_sum(mix_T * descent_T, update_T)
+        weighted = masked_sum(weights_T * descent_T, update_T)
+        gap_T = (weights_T * descent_T - wanted_T / wanted * weighted) / total
         # No descent left to share out (a Pareto-stationary point, or noise): leave the weights.
         moves_T = update_T & (total > TINY)
         log_weights_T = weights_T.log() - self._config.lr * gap_T.clamp(-1.0, 1.0)
         along = self._along(probe, mix_T, update_T)
-        for direction in self._each_direction():
-            direction.observe(along, weights_T, self._step)
+        for direction in self._directions:
+            cast(Direction, direction).observe(along, weights_T, self._step)
         weights_T.copy_(shared_out(weights_T, log_weights_T, moves_T, self._floor))
 
-        lowest = torch.where(update_T, ema_T, torch.inf).min()
-        cast(Tensor, self.frank_wolfe_gap).copy_(
-            torch.where(update_T.any(), (weighted - lowest) / total, torch.nan)
-        )
+        lowest = torch.where(update_T, descent_T, torch.inf).min()
+        gap = torch.where(update_T.any(), (weighted - lowest) / total, torch.nan)
+        cast(Tensor, self.frank_wolfe_gap).copy_(gap)
         cast(Tensor, self.self_check).copy_(torch.where(usable, probe.self_check, torch.nan))
         cast(Tensor, self.conflict).copy_((update_T & (probe.descent_T < 0)).any())
         cast(Tensor, self.refused_probes).add_(~usable)
@@ -115,29 +103,29 @@ class Marigold(Balancer):
     def diagnostics(self) -> dict[str, Tensor]:
         names = ("self_check", "frank_wolfe_gap", "conflict", "refused_probes")
         state = {name: cast(Tensor, getattr(self, name)) for name in names}
-        return {"share": self.weights, "descent": cast(Tensor, self.descent_T), **state}
+        return {"share": self.weights, "descent": self.descent.mean, **state}
 
     def _units(self, losses_T: Tensor, present_T: Tensor) -> tuple[Tensor, Tensor]:
-        """What turns a loss's gradient into the balanced quantity's, and where there is one."""
-        if not self._config.log_losses:
-            return torch.ones_like(losses_T), present_T
-        # A loss of exactly zero has no gradient; dividing by it would drown the other tasks.
-        return 1.0 / losses_T.clamp_min(TINY), present_T & (losses_T > TINY)
+        log = self._config.log_losses
+        return balanced_units(losses_T, present_T, log=log, labels_T=self._labels_T)
+
+    def _wanted(self) -> Tensor:
+        """q_T, in logarithms: w^(1 - 1/alpha) overflows for a small alpha."""
+        exponent = 1.0 if self._config.alpha is None else 1.0 - 1.0 / self._config.alpha
+        log_preference_T = cast(Tensor, self.log_preference_T)
+        return torch.softmax(log_preference_T + exponent * self.weights.log(), 0)
 
     def _mix(self) -> Tensor:
         """k_T: how the balanced quantities' gradients make up d."""
         mix_T = self.weights
-        for direction in self._each_direction():
-            mix_T = direction.mix(mix_T, self._step)
+        for direction in self._directions:
+            mix_T = cast(Direction, direction).mix(mix_T, self._step)
         return mix_T
 
     def _along(self, probe: Probe, mix_T: Tensor, update_T: Tensor) -> Along:
-        """The probe in balanced quantities' units: c_i = scale * k_i * unit_i."""
+        """The probe in the balanced quantities' units: c_i = scale * k_i * unit_i."""
         unit_T, _ = self._units(probe.losses_T, probe.present_T)
         raw = masked_sum(mix_T * unit_T, update_T).clamp_min(TINY)
         scale = masked_sum(probe.coefficients_T, update_T) / raw
         descent_T = torch.where(update_T, probe.descent_T * unit_T / scale, 0.0)
         return Along(mix_T, descent_T, probe.direction_norm2 / scale**2, update_T)
-
-    def _each_direction(self) -> list[Direction]:
-        return cast("list[Direction]", list(self._directions))

@@ -59,6 +59,11 @@ class ProbeConfig(Section):
                 f"batch: next can't go with scope: {self.scope}: its direction belongs to this "
                 "batch's rows; set scope: shared_parameters, or batch: same"
             )
+        if self.rows < 1 and self.scope == "shared_parameters":
+            raise ValueError(
+                "rows below 1 can't go with scope: shared_parameters, whose direction is that of all "
+                "rows: the sample's own noise would drown the descent; set rows: 1"
+            )
         if self.scope == "update":
             for key, default in (("oracle", "forward_difference"), ("rows", 1.0), ("step", None)):
                 if getattr(self, key) != default:
@@ -95,6 +100,11 @@ class MarigoldBalancerConfig(Section):
     )
     log_losses: bool = Field(
         default=True, description="Balance log f_i (relative descent), not f_i."
+    )
+    prior: Literal["tasks", "labels"] = Field(
+        default="tasks",
+        description="What counts alike at equal weights: every task's mean loss, or every observed "
+        "label, whichever task it is of (the joint likelihood).",
     )
     lr: float = Field(
         default=0.05, gt=0, description="Step of the weight update, in log-weight units."
@@ -158,7 +168,7 @@ class TorchJDBalancerConfig(Section):
 
     name: Literal["torchjd"]
     aggregator: Literal[
-        "aligned_mtl", "cagrad", "dualproj", "fairgrad", "imtl_g", "mgda", "pcgrad", "upgrad"
+        "aligned_mtl", "dualproj", "fairgrad", "imtl_g", "mgda", "nash_mtl", "pcgrad", "upgrad"
     ]
     log_losses: bool = Field(default=False, description="Aggregate the gradients of log f_i.")
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_rec.metrics.checked_rows import check_rows
+from marigold_rec.metrics.ordered_pairs import xauc
 from marigold_rec.metrics.row_counts import RowCounts
 
 Float64s = NDArray[np.float64]
@@ -27,6 +28,8 @@ class RegressionMetrics:
     """1 - squared error / variance, both of log(1+s); 0 for the best constant, 1 at most."""
     spearman: float | None
     """Rank correlation, -1 to 1; ties share their mean rank, a row of weight w counts w times."""
+    xauc: float | None
+    """Share of the pairs with different labels that the predictions order alike; 0.5 by chance."""
     rows: int
     """Rows that the figures are taken over."""
     weight_sum: float
@@ -88,7 +91,7 @@ class RegressionScores:
         weight = counts * _floats(weight_bits)
         weight_sum = float(weight.sum())
         reasons = self._reasons(prediction, label)
-        mae_s = rmse_s = r2_log = spearman = None
+        mae_s = rmse_s = r2_log = spearman = pairs_in_order = None
         if "mae_s" not in reasons:
             error = prediction - label
             mae_s = float((weight * np.abs(error)).sum()) / weight_sum
@@ -97,11 +100,14 @@ class RegressionScores:
             r2_log = _r2(np.log1p(prediction), np.log1p(label), weight)
         if "spearman" not in reasons:
             spearman = _spearman(prediction, label, weight)
+        if "xauc" not in reasons:
+            pairs_in_order = xauc(prediction, label, weight)
         return RegressionMetrics(
             mae_s=mae_s,
             rmse_s=rmse_s,
             r2_log=r2_log,
             spearman=spearman,
+            xauc=pairs_in_order,
             rows=int(counts.sum()),
             weight_sum=weight_sum,
             zero_weight_rows=self._num_zero_weight,
@@ -110,14 +116,15 @@ class RegressionScores:
         )
 
     def _reasons(self, prediction: Float64s, label: Float64s) -> dict[str, str]:
-        every = ("mae_s", "rmse_s", "r2_log", "spearman")
+        every = ("mae_s", "rmse_s", "r2_log", "spearman", "xauc")
         if self._num_invalid:
             text = f"{self._num_invalid} predictions are not finite numbers >= 0"
             return dict.fromkeys(every, text)
         if len(label) == 0:
             return dict.fromkeys(every, "no observed row with a positive weight")
         if label.min() == label.max():
-            return dict.fromkeys(("r2_log", "spearman"), f"all labels are {label[0]:g} s")
+            text = f"all labels are {label[0]:g} s"
+            return dict.fromkeys(("r2_log", "spearman", "xauc"), text)
         if prediction[0] == prediction[-1]:
             return {"spearman": f"all predictions are {prediction[0]:g} s"}
         return {}

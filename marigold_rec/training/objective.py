@@ -68,6 +68,7 @@ class Objective(nn.Module):
         losses = masked_losses(self.network.heads, outputs, batch, self._group)
         with torch.no_grad():
             balancer.observe_losses(self.step, losses.global_T, losses.present_T)
+            balancer.observe_labels(losses.observed_weight_T)
         if balancer.needs_gram:
             balancer.observe_gram(representation_gram(losses.local_T, z_BR, self._group))
         coefficients_T = balancer.coefficients(losses.global_T, losses.present_T)

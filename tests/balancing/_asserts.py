@@ -71,12 +71,15 @@ def assert_survives_absence(make: Make, problem: Problem, task: int, steps: int)
     assert_finite_state(balancer)
     assert torch.equal(balancer.weights[task], before_T[task]), "an absent task's weight moved"
     assert_usable(drive(balancer, problem, steps))
-    torch.testing.assert_close(balancer.weights.sum(), before_T.sum())
+    if torch.isclose(before_T.sum(), torch.ones(())):  # shares; a rival's weights need not be any
+        torch.testing.assert_close(balancer.weights.sum(), before_T.sum())
 
 
 def assert_refuses(make: Make, problem: Problem, steps: int) -> None:
     """Probes that are not finite leave the weights to the bit."""
     balancer = make(problem.names)
+    if balancer.probing is None:
+        return  # its weights may move for other reasons
     drive(balancer, problem, steps)
     before_T = balancer.weights.clone()
     for bad in (torch.nan, torch.inf, -torch.inf):

@@ -60,6 +60,20 @@ BALANCERS = [
     _case("marigold-losses", "marigold", probe=EVERY_STEP, log_losses=False),
     _case("marigold-losses-alpha-1", "marigold", probe=EVERY_STEP, log_losses=False, alpha=1.0),
     _case("marigold-no-floor", "marigold", probe=EVERY_STEP, min_weight=0.0, lr=1.0),
+    _case("marigold-sdmgrad", "marigold", probe=EVERY_STEP, regulariser="sdmgrad"),
+    _case("marigold-cagrad", "marigold", probe=EVERY_STEP, regulariser="cagrad"),
+    _case("marigold-primary", "marigold", probe=EVERY_STEP, primary={"task": "task0"}),
+    _case("marigold-cagrad-primary", "marigold", probe=EVERY_STEP, regulariser="cagrad",
+          regulariser_strength=0.8, primary={"task": "task0", "min_share": 0.5, "lr": 1.0}),
+    _case("uncertainty", "uncertainty", lr=0.1),
+    _case("dwa", "dwa", interval_steps=5),
+    _case("inverse-loss", "inverse_loss"),
+    _case("famo", "famo"),
+    _case("famo-every-3", "famo", every_n_steps=3, lr=0.5),
+    _case("torchjd-upgrad", "torchjd", aggregator="upgrad"),
+    _case("torchjd-upgrad-logs", "torchjd", aggregator="upgrad", log_losses=True),
+    _case("torchjd-mgda", "torchjd", aggregator="mgda"),
+    _case("torchjd-aligned-mtl", "torchjd", aggregator="aligned_mtl"),
 ]  # fmt: skip
 
 

@@ -96,11 +96,11 @@ def test_an_absent_task_keeps_its_weight_and_its_memory(alpha: float | None) -> 
     problem = random_problem(4)
     balancer = _marigold(4, alpha=alpha, min_weight=1e-4, lr=0.2)
     drive(balancer, problem, 300)
-    before_T, memory_T = balancer.weights.clone(), _buffer(balancer, "descent_T")
+    before_T, memory_T = balancer.weights.clone(), _buffer(balancer, "descent.mean_T")
     present_T = torch.tensor([True, True, False, True])
     drive(balancer, problem, 1000, present_T)
     assert balancer.weights[2] == before_T[2]
-    assert _buffer(balancer, "descent_T")[2] == memory_T[2]
+    assert _buffer(balancer, "descent.mean_T")[2] == memory_T[2]
 
     others = Problem(problem.jacobian_TD[present_T], problem.losses_T[present_T])
     alone = _marigold(3, alpha=alpha, min_weight=1e-4, lr=0.2)
@@ -127,7 +127,7 @@ def test_a_refused_probe_is_counted_and_changes_nothing(field: str) -> None:
     problem = random_problem(3)
     balancer = _marigold(3)
     drive(balancer, problem, 20)
-    names = ("weights_T", "descent_T", "seen_T")
+    names = ("weights_T", "descent.mean_T", "descent.seen_T")
     before = {name: _buffer(balancer, name) for name in names}
     drive(
         balancer, problem, 4, spoil=lambda p: replace(p, **{field: getattr(p, field) * torch.nan})

@@ -63,21 +63,22 @@ def test_equal_labels_have_no_r2_and_equal_predictions_no_rank() -> None:
     scores = RegressionScores()
     scores.add(np.array([1, 2], np.float32), np.array([30, 30], np.float32))
     found = scores.compute()
-    assert (found.r2_log, found.spearman) == (None, None)
+    assert (found.r2_log, found.spearman, found.xauc) == (None, None, None)
     assert found.mae_s == 28.5
-    assert found.reasons == dict.fromkeys(("r2_log", "spearman"), "all labels are 30 s")
+    assert found.reasons == dict.fromkeys(("r2_log", "spearman", "xauc"), "all labels are 30 s")
     scores = RegressionScores()
     scores.add(np.array([3, 3], np.float32), np.array([10, 30], np.float32))
     found = scores.compute()
     assert found.spearman is None
     assert found.r2_log is not None
+    assert found.xauc == 0.5, "an order by chance is a figure; a correlation does not exist"
     assert found.reasons == {"spearman": "all predictions are 3 s"}
 
 
 def test_no_rows_have_no_figures() -> None:
     found = RegressionScores().compute()
-    assert (found.mae_s, found.rmse_s, found.r2_log, found.spearman) == (None,) * 4
-    assert set(found.reasons) == {"mae_s", "rmse_s", "r2_log", "spearman"}
+    assert (found.mae_s, found.rmse_s, found.r2_log, found.spearman, found.xauc) == (None,) * 5
+    assert set(found.reasons) == {"mae_s", "rmse_s", "r2_log", "spearman", "xauc"}
     assert found.rows == 0
 
 
@@ -86,7 +87,7 @@ def test_invalid_predictions_are_counted_and_void_the_figures(bad: float) -> Non
     scores = RegressionScores()
     scores.add(np.array([1, bad], np.float32), np.array([1, 2], np.float32))
     found = scores.compute()
-    assert (found.mae_s, found.rmse_s, found.r2_log, found.spearman) == (None,) * 4
+    assert (found.mae_s, found.rmse_s, found.r2_log, found.spearman, found.xauc) == (None,) * 5
     assert (found.rows, found.invalid_predictions) == (1, 1)
     assert found.reasons["mae_s"] == "1 predictions are not finite numbers >= 0"
 

@@ -138,11 +138,14 @@ def test_the_figures_are_those_of_scikit_learn(alone: Evaluated) -> None:
     seen = alone.observed[:, 2] > 0
     seconds = alone.labels[seen, 2].double().numpy()
     guess = alone.predictions[seen, 2].double().numpy()
+    longer = seconds[:, None] < seconds  # [i, j]: row j was watched longer than row i
+    order = 0.5 + 0.5 * np.sign(guess - guess[:, None])
     for figure, value in {
         "mae_s": metrics.mean_absolute_error(seconds, guess),
         "rmse_s": metrics.root_mean_squared_error(seconds, guess),
         "r2_log": metrics.r2_score(np.log1p(seconds), np.log1p(guess)),
         "spearman": cast(Any, spearmanr(seconds, guess)).statistic,
+        "xauc": order[longer].mean(),
         "rows": len(seconds),
     }.items():
         assert scalars[f"eval/{figure}/watch_time"] == pytest.approx(value, rel=1e-9), figure

@@ -21,7 +21,7 @@ _ALONE = ("optim/lr/dense", "optim/lr/sparse", "memory/host_peak_gib")
 _SPEED = ("perf/samples_per_sec", "perf/step_time_s", "perf/data_wait_frac", "perf/probe_frac")
 _EVALUATED = {
     *(f"eval/{f}/{t}" for f in ("auc", "log_loss", "ne", "calibration") for t in _TASKS[:2]),
-    *(f"eval/{f}/watch_time" for f in ("mae_s", "rmse_s", "r2_log", "spearman")),
+    *(f"eval/{f}/watch_time" for f in ("mae_s", "rmse_s", "r2_log", "spearman", "xauc")),
     *(f"eval/rows/{t}" for t in _TASKS),
 }
 

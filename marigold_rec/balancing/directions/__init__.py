@@ -16,7 +16,7 @@ def build_directions(
     if config.regulariser == "sdmgrad":
         directions.append(SDMGradDirection(strength))
     elif config.regulariser == "cagrad":
-        directions.append(CAGradDirection(strength, len(task_names), config.probe.every_n_steps))
+        directions.append(CAGradDirection(strength, len(task_names), config.probe))
     if primary is not None:
         task = task_names.index(primary.task)
         directions.append(PrimaryDirection(task, len(task_names), primary.min_share, primary.lr))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from marigold_rec.balancing.directions.direction import Along, Direction
 from marigold_rec.balancing.simplex import TINY, masked_sum
+from marigold_rec.config.balancers import ProbeConfig
 
 _REFERENCE_EVERY = 4
 _EMA = 0.9
@@ -28,10 +29,12 @@ _RATIO_LIMITS = (1e-2, 1e2)
 class CAGradDirection(Direction):
     """k = 1 / T + (c ||g_0|| / ||g_w||) w; 1 / T in the reference steps."""
 
-    def __init__(self, c: float, num_tasks: int, probe_every: int) -> None:
+    def __init__(self, c: float, num_tasks: int, probe: ProbeConfig) -> None:
         super().__init__()
         self._c = c
-        self._probe_every = probe_every
+        self._period = probe.every_n_steps * _REFERENCE_EVERY
+        # With `batch: next` a direction is measured one step later: k has to be the same by then.
+        self._last = 1 if probe.batch == "next" else 0
         self.register_buffer("ratio", torch.ones(()))
         self.register_buffer("along_mean_T", torch.zeros(num_tasks))
         """<g_i, g_0>, from the reference steps."""
@@ -61,7 +64,7 @@ class CAGradDirection(Direction):
         ratio.copy_(torch.where(known, found, ratio))
 
     def _is_reference(self, step: int) -> bool:
-        return step % (self._probe_every * _REFERENCE_EVERY) == 0
+        return step % self._period <= self._last
 
 
 def _running(mean: Tensor, fresh: Tensor) -> Tensor:

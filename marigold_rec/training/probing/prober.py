@@ -96,11 +96,13 @@ class _DerivativeProber(Prober):
     def keeps(self, step: int) -> bool:
         return step % self._settings.every_n_steps == 0
 
-    def _probe(self, kept: Kept, point: Point, length: float, coefficients_T: Tensor) -> None:
+    def _probe(
+        self, kept: Kept, point: Point, length: float | Tensor, coefficients_T: Tensor
+    ) -> None:
         mu = self.step_size.mu(length, point.norm2)
         fall_T = self._oracle(point, mu)
         probe = self._report(kept, fall_T, point.norm2, coefficients_T)
-        self.step_size.observe(probe.self_check)
+        self.step_size.observe(probe.self_check, point.norm2)
 
 
 class RepresentationProber(_DerivativeProber):
@@ -114,15 +116,19 @@ class RepresentationProber(_DerivativeProber):
         n, world_size = kept.num_rows, self._group.size()
         # The backward ran on world_size * (this rank's part), see masked_losses.
         direction_BR = kept.z_BR.grad[:n] / world_size
+        # One mu for all ranks, though they may hold different numbers of rows.
+        norm2, num_rows = self._sum_over_ranks(
+            torch.stack([direction_BR.square().sum(), direction_BR.new_full((), n)])
+        )
         point = Point(
             variables=(kept.z_BR.detach()[:n],),
             direction=(direction_BR,),
-            norm2=self._sum_over_ranks(direction_BR.square().sum()),
+            norm2=norm2,
             rows_at=lambda variables: kept.rows(variables[0]),
             here_TB=kept.here_TB,
         )
         rms = 0.002 if self._settings.step is None else self._settings.step
-        self._probe(kept, point, rms * (n * world_size) ** 0.5, kept.coefficients_T)
+        self._probe(kept, point, rms * num_rows.sqrt(), kept.coefficients_T)
 
 
 class SharedParametersProber(_DerivativeProber):
@@ -189,7 +195,8 @@ class NextBatchProber(SharedParametersProber):
             shapes = [p.shape for p in self._shared.values()]
             parts = direction.split([s.numel() for s in shapes])
             along = tuple(d.view(s) for d, s in zip(parts, shapes, strict=True))
-            self._probe_along(kept, along, coefficients_T)
+            # A copy: the probe may outlive the next direction.
+            self._probe_along(kept, along, coefficients_T.clone())
         if self._is_directing(step):
             direction.copy_(torch.cat([g.flatten() for g in self._gradient()]))
             coefficients_T.copy_(kept.coefficients_T)
@@ -210,19 +217,25 @@ class UpdateProber(Prober):
     def __init__(self, settings: ProbeConfig, balancer: Balancer, group: dist.ProcessGroup) -> None:
         super().__init__(balancer, group)
         self._settings = settings
+        self._before_TB: Tensor | None = None
 
     def keeps(self, step: int) -> bool:
         return step % self._settings.every_n_steps == 0
 
-    def after_optimizer(self, lookup: Lookup) -> None:
-        kept = self._take()
-        if kept is None:
-            return
-        with torch.no_grad():
+    @torch.no_grad()
+    def before_optimizer(self, step: int) -> None:
+        kept = self._kept
+        if kept is not None:
+            # A forward in lower precision is one more dense forward from float32: the rounding of
+            # its losses is larger than what a step changes. The tables have moved, z_BR has not.
             here_TB = kept.here_TB
-            # In lower precision the losses before the step are gone; the rounding of the forward
-            # is then part of the difference.
-            before_TB = kept.losses.rows_TB if here_TB is None else here_TB
+            self._before_TB = kept.rows(kept.z_BR.detach()) if here_TB is None else here_TB
+
+    @torch.no_grad()
+    def after_optimizer(self, lookup: Lookup) -> None:
+        kept, before_TB = self._take(), self._before_TB
+        self._before_TB = None
+        if kept is not None and before_TB is not None:
             fall_T = (before_TB - kept.rows(lookup(kept.batch))).sum(1)
             self._report(kept, fall_T, None, kept.coefficients_T)
 
