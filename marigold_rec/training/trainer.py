@@ -84,6 +84,7 @@ class Trainer:
         self._agreement = Agreement(ranks.control)
         self._gradient_norm = torch.zeros(())
         self._probe_s = 0.0
+        self._refused_probes = 0
         self.pipeline = TrainPipeline(
             model,
             self._optimizers.combined,
@@ -170,6 +171,7 @@ class Trainer:
                 progress.advance(self.step)
                 if self._is_logging_step(first, total):
                     values = self._figures(output, learning_rate)
+                    self._say_refused_probes(values)
                     rate = speed.measure(self.step, batches.wait_s, self._probe_s)
                     log.scalars(self.step, values if rate is None else values | rate.scalars())
                     progress.show(self.step, config.task_names, values, rate)
@@ -266,6 +268,17 @@ class Trainer:
         )
         self._saved_step = self.step
         LOGGER.info("saved %s", folder)
+
+    def _say_refused_probes(self, values: Mapping[str, float | None]) -> None:
+        refused = int(values.get("train/refused_probes") or 0)
+        if refused > self._refused_probes:
+            LOGGER.warning(
+                "step %d: %d of the balancer's probes were not finite since the last such line; the "
+                "task weights stayed as they were (docs/marigold.md says what to do)",
+                self.step,
+                refused - self._refused_probes,
+            )
+        self._refused_probes = refused
 
     def _is_logging_step(self, first: int, total: int) -> bool:
         # The run's first step too: it starts the clock after the warm-up.

@@ -59,6 +59,7 @@ BALANCERS = [
           preference={"task0": 3.0, "task2": 0.5}),
     _case("marigold-losses", "marigold", probe=EVERY_STEP, log_losses=False),
     _case("marigold-losses-alpha-1", "marigold", probe=EVERY_STEP, log_losses=False, alpha=1.0),
+    _case("marigold-labels", "marigold", probe=EVERY_STEP, prior="labels", alpha=1.0),
     _case("marigold-no-floor", "marigold", probe=EVERY_STEP, min_weight=0.0, lr=1.0),
     _case("marigold-sdmgrad", "marigold", probe=EVERY_STEP, regulariser="sdmgrad"),
     _case("marigold-cagrad", "marigold", probe=EVERY_STEP, regulariser="cagrad"),
@@ -134,9 +135,11 @@ def drive(
     if present_T is None:
         present_T = torch.ones(problem.num_tasks, dtype=torch.bool)
     losses_T = (problem.losses_T * present_T).to(balancer.weights.dtype)
+    labels_T = 100.0 * present_T
     found = []
     for step in range(steps):
         balancer.observe_losses(step, losses_T, present_T)
+        balancer.observe_labels(labels_T.to(losses_T.dtype))
         if balancer.needs_gram:
             gram_TT = problem.gram_TT * present_T * present_T[:, None]
             balancer.observe_gram(gram_TT.to(losses_T.dtype))

@@ -176,3 +176,14 @@ def test_a_small_alpha_with_a_strong_preference_does_not_overflow() -> None:
 def _cancelling() -> Problem:
     row_D = random_problem(1).jacobian_TD[0]
     return Problem(torch.stack([row_D, -row_D]), torch.ones(2).double())
+
+
+@pytest.mark.parametrize("log_losses", [True, False])
+def test_with_the_label_prior_equal_weights_count_every_label_alike(log_losses: bool) -> None:
+    balancer = _marigold(3, prior="labels", log_losses=log_losses)
+    losses_T, labels_T = torch.tensor([0.5, 0.25, 2.0]), torch.tensor([800.0, 0.0, 100.0])
+    balancer.observe_labels(labels_T)
+    coefficients_T = balancer.coefficients(losses_T, labels_T > 0)
+    # Mean losses times their labels: sums over labels.
+    expected_T = labels_T / losses_T if log_losses else labels_T
+    torch.testing.assert_close(coefficients_T, 2 * expected_T / expected_T.sum())

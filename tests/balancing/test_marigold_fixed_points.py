@@ -57,7 +57,7 @@ def test_infinite_alpha_finds_the_shortest_direction(seed: int) -> None:
     """
     problem = random_problem(4, width=4 if seed else 12, seed=seed)
     gram = problem.gram_TT.numpy()
-    weights_T = _rest(problem, steps=6000, lr=0.5, ema=0.0)
+    weights_T = _rest(problem, steps=6000, lr=1.0, ema=0.0)
     solved = minimize(
         lambda w: 0.5 * w @ gram @ w,
         np.full(4, 0.25),
