@@ -79,14 +79,16 @@ class Marigold(Balancer):
         relative_T = probe.coefficients_T * probe.descent_T / (probe.direction_norm2 * mix_T)
         usable = torch.isfinite(relative_T).all() & (probe.direction_norm2 > TINY)
         update_T = counted_T & usable
+        weighs = all(cast(Direction, d).weighs(self._step) for d in self._directions)
+        weighed_T = update_T if weighs else torch.zeros_like(update_T)
         # In these units w_i h_i = q_i at balance, whichever tasks are there.
-        descent_T = self.descent.update(relative_T * wanted, update_T)
+        descent_T = self.descent.update(relative_T * wanted, weighed_T)
 
         total = masked_sum(mix_T * descent_T, update_T)
         weighted = masked_sum(weights_T * descent_T, update_T)
         gap_T = (weights_T * descent_T - wanted_T / wanted * weighted) / total
         # No descent left to share out (a Pareto-stationary point, or noise): leave the weights.
-        moves_T = update_T & (total > TINY)
+        moves_T = weighed_T & (total > TINY)
         log_weights_T = weights_T.log() - self._config.lr * gap_T.clamp(-1.0, 1.0)
         along = self._along(probe, mix_T, update_T)
         for direction in self._directions:

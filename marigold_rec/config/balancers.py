@@ -59,10 +59,15 @@ class ProbeConfig(Section):
                 f"batch: next can't go with scope: {self.scope}: its direction belongs to this "
                 "batch's rows; set scope: shared_parameters, or batch: same"
             )
+        if self.batch == "next" and self.every_n_steps == 1:
+            raise ValueError(
+                "batch: next can't go with every_n_steps: 1: a direction is measured one step "
+                "later, under the weights that made it; set every_n_steps: 2 or more"
+            )
         if self.rows < 1 and self.scope == "shared_parameters":
             raise ValueError(
-                "rows below 1 can't go with scope: shared_parameters, whose direction is that of all "
-                "rows: the sample's own noise would drown the descent; set rows: 1"
+                "rows below 1 can't go with scope: shared_parameters, whose direction is that of "
+                "all rows: the sample's own noise would drown the descent; set rows: 1"
             )
         if self.scope == "update":
             for key, default in (("oracle", "forward_difference"), ("rows", 1.0), ("step", None)):

@@ -273,8 +273,8 @@ class Trainer:
         refused = int(values.get("train/refused_probes") or 0)
         if refused > self._refused_probes:
             LOGGER.warning(
-                "step %d: %d of the balancer's probes were not finite since the last such line; the "
-                "task weights stayed as they were (docs/marigold.md says what to do)",
+                "step %d: %d more of the balancer's probes were not finite; the task weights stay "
+                "as they are (docs/marigold.md says what to do)",
                 self.step,
                 refused - self._refused_probes,
             )

@@ -30,7 +30,7 @@ def _steady(task_names: tuple[str, ...]) -> Balancer:
         "torch": torch,
     }
     exec(code, names)
-    made = names["Steady"](StaticBalancerConfig(name="static"), task_names)  # pyright: ignore
+    made = names["Steady"](StaticBalancerConfig(name="static"), task_names)
     assert isinstance(made, Balancer)
     return made
 

@@ -22,7 +22,7 @@ from tests.support.runs import Run, default_setup, with_run
 _STEPS = 4
 
 
-def _plain_pooled(batch: Batch, tables: Mapping[str, Tensor], run: Run) -> Tensor:
+def plain_pooled(batch: Batch, tables: Mapping[str, Tensor], run: Run) -> Tensor:
     pooled = []
     for table in resolve_tables(run.config.sparse_features):
         for name in table.features:
@@ -54,7 +54,7 @@ def _compare(config: Path, balancer: tuple[str, ...]) -> None:
         pipelined = run.trainer._all_batches()
         for step in range(_STEPS):
             batch = next(plain)
-            outputs = network(_plain_pooled(batch, tables, run), batch.dense_BD)
+            outputs = network(plain_pooled(batch, tables, run), batch.dense_BD)
             losses = []
             for i, (head, out) in enumerate(zip(network.heads, outputs, strict=True)):
                 seen = batch.observed_BT[:, i] > 0

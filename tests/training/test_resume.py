@@ -109,7 +109,7 @@ def test_the_straight_run_is_worth_comparing_with(straight: Straight) -> None:
     names = straight.tensors.keys()
     for name in (
         "model/embeddings.ebc.embedding_bags.user.weight",
-        "model/objective.balancer.descent_T",
+        "model/objective.balancer.descent.mean_T",
         "model/objective.balancer.weights_T",
     ):
         assert name in names

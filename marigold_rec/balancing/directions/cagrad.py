@@ -46,6 +46,10 @@ class CAGradDirection(Direction):
             return mean_T
         return mean_T + self._c * cast(Tensor, self.ratio) * mix_T
 
+    def weighs(self, step: int) -> bool:
+        """Not the reference steps: their direction is not the one that w is to be best for."""
+        return not self._is_reference(step)
+
     def observe(self, along: Along, weights_T: Tensor, step: int) -> None:
         along_mean_T = cast(Tensor, self.along_mean_T)
         if self._is_reference(step):

@@ -36,5 +36,9 @@ class Direction(nn.Module):
         """The new k_T from the old; positive."""
         raise NotImplementedError
 
+    def weighs(self, step: int) -> bool:
+        """Whether a probe of this step's direction may move the weights."""
+        return True
+
     def observe(self, along: Along, weights_T: Tensor, step: int) -> None:
         """`weights_T` and `step` are those of the probed step's `mix`."""
