@@ -37,7 +37,9 @@ class Famo(Balancer):
     def __init__(self, config: FamoBalancerConfig, task_names: tuple[str, ...]) -> None:
         num_tasks = len(task_names)
         super().__init__(num_tasks)
-        self.probing = ProbeConfig(scope="update", every_n_steps=config.every_n_steps)
+        self.probing = ProbeConfig(
+            scope="update", every_n_steps=config.every_n_steps, warmup_steps=0
+        )
         self.weights.fill_(1.0 / num_tasks)
         self.register_buffer("logits_T", torch.zeros(num_tasks))
         self.register_buffer("delta_T", torch.zeros(num_tasks))

@@ -24,6 +24,12 @@ class ProbeConfig(Section):
     every_n_steps: int = Field(
         default=10, ge=1, description="One probe (an extra dense forward) per n."
     )
+    warmup_steps: int = Field(
+        default=100,
+        ge=0,
+        description="The first n steps are all probed: the losses change most there, and the "
+        "tables' optimizers never forget how large the gradients were. Not with batch: next.",
+    )
     scope: Literal["representation", "shared_parameters", "update"] = Field(
         default="representation",
         description="What is moved: the pooled embeddings, the dense parameters that several tasks "
@@ -51,6 +57,11 @@ class ProbeConfig(Section):
     adapt_step: bool = Field(
         default=True, description="Shrink or grow the step when the self-check is off by over 2 %."
     )
+
+    def is_due(self, step: int) -> bool:
+        """Whether step `step`, counted from 0, is probed."""
+        warms_up = self.batch == "same" and step < self.warmup_steps
+        return warms_up or step % self.every_n_steps == 0
 
     @model_validator(mode="after")
     def _fits(self) -> ProbeConfig:

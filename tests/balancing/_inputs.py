@@ -26,7 +26,7 @@ EVERY_STEP = {"every_n_steps": 1}
 
 
 def wants_probe(balancer: Balancer, step: int) -> bool:
-    return balancer.probing is not None and step % balancer.probing.every_n_steps == 0
+    return balancer.probing is not None and balancer.probing.is_due(step)
 
 
 def make_balancer(name: str, task_names: tuple[str, ...], **settings: Any) -> Balancer:
@@ -52,7 +52,7 @@ BALANCERS = [
     _case("static", "static"),
     _case("static-weighted", "static", weights={"task1": 0.25}),
     _case("marigold", "marigold", probe=EVERY_STEP),
-    _case("marigold-every-3", "marigold", probe={"every_n_steps": 3}),
+    _case("marigold-every-3", "marigold", probe={"every_n_steps": 3, "warmup_steps": 5}),
     _case("marigold-alpha-0.1", "marigold", probe=EVERY_STEP, alpha=0.1),
     _case("marigold-alpha-1", "marigold", probe=EVERY_STEP, alpha=1.0),
     _case("marigold-alpha-2-preference", "marigold", probe=EVERY_STEP, alpha=2.0,

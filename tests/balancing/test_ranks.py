@@ -84,7 +84,7 @@ _NEXT = {"scope": "shared_parameters", "batch": "next", "every_n_steps": 2}
 # some 1e-7 of a loss, and divided by the little that the probe's step changes: with the default of
 # 0.002 that comes to 1e-4 of h, of which each probe lets lr (1 - ema) = 0.5 % into a weight.
 _FLOAT32: list[tuple[dict[str, Any], float]] = [
-    ({"probe": {"every_n_steps": 10}}, 1e-6),
+    ({"probe": {"every_n_steps": 10, "warmup_steps": 0}}, 1e-6),
     ({"log_losses": False, "alpha": 1.0}, 3e-5),
     ({"probe": {"step": 0.02}}, 1e-6),
     ({"probe": {"scope": "update"}}, 1e-6),

@@ -93,7 +93,7 @@ def config_tree(data: Path, runs: Path) -> dict[str, Any]:
              "observed_if": "click"},
         ],
         "model": {"name": "mmoe", "experts": 3, "expert_layers": [16, 8], "tower_layers": [8]},
-        "balancer": {"name": "marigold", "probe": {"every_n_steps": 3}},
+        "balancer": {"name": "marigold", "probe": {"every_n_steps": 3, "warmup_steps": 0}},
         "logging": {"every_n_steps": 5, "tensorboard": False},
         "distributed": {"timeout_s": 20, "threads_per_rank": 1},
     }  # fmt: skip

@@ -94,7 +94,7 @@ class _DerivativeProber(Prober):
         self.step_size = StepSize(adapts=adapts)
 
     def keeps(self, step: int) -> bool:
-        return step % self._settings.every_n_steps == 0
+        return self._settings.is_due(step)
 
     def _probe(
         self, kept: Kept, point: Point, length: float | Tensor, coefficients_T: Tensor
@@ -202,7 +202,7 @@ class NextBatchProber(SharedParametersProber):
             coefficients_T.copy_(kept.coefficients_T)
 
     def _is_directing(self, step: int) -> bool:
-        return step % self._settings.every_n_steps == 0
+        return self._settings.is_due(step)
 
     def _is_measuring(self, step: int) -> bool:
         return step > 0 and self._is_directing(step - 1)
@@ -220,7 +220,7 @@ class UpdateProber(Prober):
         self._before_TB: Tensor | None = None
 
     def keeps(self, step: int) -> bool:
-        return step % self._settings.every_n_steps == 0
+        return self._settings.is_due(step)
 
     @torch.no_grad()
     def before_optimizer(self, step: int) -> None:

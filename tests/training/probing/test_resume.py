@@ -69,6 +69,7 @@ def test_a_resumed_run_equals_a_straight_one(tmp_path: Path, balancer: str) -> N
         *_SETTINGS,
         f"balancer={{name: marigold, {settings}}}",
         "balancer.probe.every_n_steps=3",
+        "balancer.probe.warmup_steps=0",
     )
     ((straight, resumed),) = run_ranks(
         _straight_and_cut, 1, tmp_path, overrides, (4, 5), init_group=False
