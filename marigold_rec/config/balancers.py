@@ -25,10 +25,10 @@ class ProbeConfig(Section):
         default=10, ge=1, description="One probe (an extra dense forward) per n."
     )
     warmup_steps: int = Field(
-        default=100,
+        default=0,
         ge=0,
-        description="The first n steps are all probed: the losses change most there, and the "
-        "tables' optimizers never forget how large the gradients were. Not with batch: next.",
+        description="The first n steps are all probed, for short runs: the losses change most there. "
+        "Not with batch: next.",
     )
     scope: Literal["representation", "shared_parameters", "update"] = Field(
         default="representation",
