@@ -90,7 +90,8 @@ class Marigold(Balancer):
         # No descent left to share out (a Pareto-stationary point, or noise): leave the weights.
         moves_T = weighed_T & (total > TINY)
         log_weights_T = weights_T.log() - self._config.lr * gap_T.clamp(-1.0, 1.0)
-        along = self._along(probe, mix_T, update_T)
+        unit_T, _ = self._units(probe.losses_T, probe.present_T)
+        along = Along.of(probe, mix_T, unit_T, update_T)
         for direction in self._directions:
             cast(Direction, direction).observe(along, weights_T, self._step)
         weights_T.copy_(shared_out(weights_T, log_weights_T, moves_T, self._floor))
@@ -123,11 +124,3 @@ class Marigold(Balancer):
         for direction in self._directions:
             mix_T = cast(Direction, direction).mix(mix_T, self._step)
         return mix_T
-
-    def _along(self, probe: Probe, mix_T: Tensor, update_T: Tensor) -> Along:
-        """The probe in the balanced quantities' units: c_i = scale * k_i * unit_i."""
-        unit_T, _ = self._units(probe.losses_T, probe.present_T)
-        raw = masked_sum(mix_T * unit_T, update_T).clamp_min(TINY)
-        scale = masked_sum(probe.coefficients_T, update_T) / raw
-        descent_T = torch.where(update_T, probe.descent_T * unit_T / scale, 0.0)
-        return Along(mix_T, descent_T, probe.direction_norm2 / scale**2, update_T)

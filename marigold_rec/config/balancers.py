@@ -27,8 +27,8 @@ class ProbeConfig(Section):
     warmup_steps: int = Field(
         default=0,
         ge=0,
-        description="The first n steps are all probed, for short runs: the losses change most there. "
-        "Not with batch: next.",
+        description="The first n steps are all probed, for short runs: the losses change most "
+        "there. Not with batch: next.",
     )
     scope: Literal["representation", "shared_parameters", "update"] = Field(
         default="representation",

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+
+from marigold_rec.balancing.probe import Probe
+from marigold_rec.balancing.simplex import TINY, masked_sum
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,14 @@ class Along:
     """||d||^2."""
     update_T: Tensor
     """bool: the tasks that this probe measured; none, when it is not to be trusted."""
+
+    @staticmethod
+    def of(probe: Probe, mix_T: Tensor, unit_T: Tensor, update_T: Tensor) -> Along:
+        """From a probe of the losses: its c_i are scale * k_i * unit_i."""
+        raw = masked_sum(mix_T * unit_T, update_T).clamp_min(TINY)
+        scale = masked_sum(probe.coefficients_T, update_T) / raw
+        descent_T = torch.where(update_T, probe.descent_T * unit_T / scale, 0.0)
+        return Along(mix_T, descent_T, probe.direction_norm2 / scale**2, update_T)
 
     @property
     def share_T(self) -> Tensor:
