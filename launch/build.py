@@ -48,6 +48,22 @@ def find_data(config: Config, ranks: Ranks) -> Data:
     return on_first_rank(lambda: _find_data(config, ranks.world_size), ranks.control)
 
 
+def find_eval_data(config: Config, ranks: Ranks) -> Catalog:
+    """Scans and checks data.eval alone, on rank 0; every rank gets it, or raises its DataError.
+
+    Collective.
+    """
+    split = config.data.eval
+    assert split is not None, "the caller has seen to it"
+    return on_first_rank(lambda: _find_split("eval", config, split, _root(config)), ranks.control)
+
+
+def find_train_files(config: Config) -> Catalog:
+    """What the training split holds now, not held against the config. Raises DataError."""
+    split = config.data.train
+    return scan(split.path or _root(config), split.dates)
+
+
 def train_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader:
     return ParquetReader(data.train, config, rank=ranks.rank, world_size=ranks.world_size)
 
@@ -79,7 +95,11 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
     except ValueError as error:  # a table name that TorchRec can't hold
         raise ConfigError(f"features: {error}") from error
     objective = Objective(
-        build_network(config), build_balancer(config), ranks.group, config.run.precision
+        build_network(config),
+        build_balancer(config),
+        ranks.group,
+        config.run.precision,
+        starts_heads=config.model.head_start == "labels",
     )
     task = TrainTask(embeddings, objective.to(ranks.device))
     # Rank 0 plans and the others take its plan or its error: TorchRec's own collective plan leaves
@@ -110,16 +130,21 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
     return BuiltModel(model, objective, plan, tables)
 
 
+def _root(config: Config) -> str:
+    """data.path, or the folder of the embedded log, which is made on first use."""
+    if config.data.path is not None:
+        return config.data.path
+    folder, is_new = ensure_log(config.data.synthetic, Path(config.run.dir) / ".synthetic")
+    LOGGER.info(
+        "data.path is null: %s the embedded synthetic click log in %s",
+        "made" if is_new else "using",
+        folder,
+    )
+    return str(folder)
+
+
 def _find_data(config: Config, world_size: int) -> Data:
-    root = config.data.path
-    if root is None:
-        folder, is_new = ensure_log(config.data.synthetic, Path(config.run.dir) / ".synthetic")
-        LOGGER.info(
-            "data.path is null: %s the embedded synthetic click log in %s",
-            "made" if is_new else "using",
-            folder,
-        )
-        root = str(folder)
+    root = _root(config)
     train = _find_split("train", config, config.data.train, root)
     try:
         require_one_step(train.num_rows, world_size, config.data.batch_size)

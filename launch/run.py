@@ -88,9 +88,11 @@ def _run(
         if held_out is not None and not outcome.was_stopped:
             evaluation = evaluate(built.model, held_out, config.tasks, ranks, stop)
             log.scalars(outcome.step, evaluation.scalars)
+            trainer.guard.look(outcome.step, evaluation.figures)
             counts["eval/counts"] = total_counts(held_out.counts, ranks)
         figures = outcome.perf | peak_memory(ranks) | evaluation.scalars
-        ending = _ending(outcome, evaluation) | {"wall_s": time.time() - started}
+        ending = _ending(outcome, evaluation)
+        ending |= {"warnings": trainer.guard.warnings, "wall_s": time.time() - started}
         on_first_rank(lambda: summary.end(ending | figures | counts), ranks.control)
     finally:
         log.close()

@@ -24,6 +24,14 @@ class TaskHead(Protocol):
         """Loss of each row, [B], float32. Finite for any finite output and valid label."""
         ...
 
+    def target(self, label_B: Tensor) -> Tensor:
+        """What the output is regressed on, [B]: its mean is what the best constant predicts."""
+        ...
+
+    def start_at(self, mean_target: float, num_rows: float) -> None:
+        """Sets the bias so that an untrained head predicts the mean target of `num_rows` rows."""
+        ...
+
     def predict(self, output_BK: Tensor) -> Tensor:
         """Prediction of each row, [B], in the label's own units (probability, seconds)."""
         ...

@@ -45,6 +45,16 @@ class BinaryHead(_LinearHead):
         logit_B = output_BK.squeeze(1).float()
         return F.binary_cross_entropy_with_logits(logit_B, label_B.float(), reduction="none")
 
+    def target(self, label_B: Tensor) -> Tensor:
+        """The label itself."""
+        return label_B
+
+    def start_at(self, mean_target: float, num_rows: float) -> None:
+        """Bias = logit of the share of positives, taken as at least half a row from both ends."""
+        end = 0.5 / max(num_rows, 1.0)
+        share = min(max(mean_target, end), 1.0 - end)
+        nn.init.constant_(self.linear.bias, math.log(share / (1.0 - share)))
+
     def predict(self, output_BK: Tensor) -> Tensor:
         """Probability of each row, [B], float32, in [0, 1] (both ends are reached in float32)."""
         return output_BK.squeeze(1).float().sigmoid()
@@ -67,12 +77,20 @@ class WatchTimeHead(_LinearHead):
 
     def loss(self, output_BK: Tensor, label_B: Tensor) -> Tensor:
         """Loss of each row, [B], float32; `label_B` in seconds. Finite for every finite output."""
-        error_B = output_BK.squeeze(1).float() - label_B.float().log1p()
+        error_B = output_BK.squeeze(1).float() - self.target(label_B)
         error_B = error_B.clamp(-_MAX_ERROR, _MAX_ERROR)
         if self.task.method == "log_mse":
             return error_B.square()
         delta = self.task.huber_delta
         return F.huber_loss(error_B, torch.zeros_like(error_B), reduction="none", delta=delta)
+
+    def target(self, label_B: Tensor) -> Tensor:
+        """log(1+s)."""
+        return label_B.float().log1p()
+
+    def start_at(self, mean_target: float, num_rows: float) -> None:
+        """Bias = mean of log(1+s)."""
+        nn.init.constant_(self.linear.bias, mean_target)
 
     def predict(self, output_BK: Tensor) -> Tensor:
         """Seconds of each row, [B], float32, in [0, max_s]."""

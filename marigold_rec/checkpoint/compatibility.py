@@ -9,8 +9,8 @@ from marigold_rec.config import Config
 # Settings that change neither the model nor the order of rows. Where the log lies is free: that the
 # files are the same is what their fingerprint in the manifest vouches for.
 _FREE = ("run.name", "run.dir", "run.epochs", "run.steps", "run.device", "logging", "checkpoint",
-         "distributed", "sharding", "data.eval", "data.eval_batch_size", "data.reader_threads",
-         "data.verify_checksums", "data.path", "data.train.path")  # fmt: skip
+         "distributed", "evaluation", "sharding", "data.eval", "data.eval_batch_size",
+         "data.reader_threads", "data.verify_checksums", "data.path", "data.train.path")  # fmt: skip
 
 
 def config_differences(saved: Mapping[str, object], config: Config) -> list[str]:

@@ -45,6 +45,27 @@ class Found:
     refused: tuple[str, ...]
 
 
+def newest_good(root: Path) -> Found | None:
+    """The newest checkpoint below `root` that verifies; None when there is none at all.
+
+    Raises CheckpointError when there are some, and none verifies.
+    """
+    refused: list[str] = []
+    folders = [p for p in root.glob("step-*") if _NAME.match(p.name)]
+    for folder in sorted(folders, reverse=True):  # by step, never by time stamp
+        try:
+            return Found(folder, read_manifest(folder), tuple(refused))
+        except CheckpointError as error:
+            refused.append(str(error))
+    if refused:
+        raise CheckpointError(
+            "no checkpoint of this run is usable:\n"
+            + "\n".join(refused)
+            + "\nuse --resume never to start again"
+        )
+    return None
+
+
 class CheckpointStore:
     """The checkpoints below one folder (on a file system that all ranks share)."""
 
@@ -111,20 +132,7 @@ class CheckpointStore:
         if wanted != "auto":
             folder = Path(wanted)
             return Found(folder, read_manifest(folder), ())
-        refused: list[str] = []
-        folders = [p for p in self._root.glob("step-*") if _NAME.match(p.name)]
-        for folder in sorted(folders, reverse=True):  # by step, never by time stamp
-            try:
-                return Found(folder, read_manifest(folder), tuple(refused))
-            except CheckpointError as error:
-                refused.append(str(error))
-        if refused:
-            raise CheckpointError(
-                "no checkpoint of this run is usable:\n"
-                + "\n".join(refused)
-                + "\nuse --resume never to start again"
-            )
-        return None
+        return newest_good(self._root)
 
     def go_on_from(self, found: Found) -> None:
         """Puts this run's checkpoints that are newer than `found` out of the way of `auto`.

@@ -5,9 +5,10 @@ Defaults < YAML < overrides.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         kind = "a list" if isinstance(tree, list) else "a plain value"
         found = "an empty file" if tree is None else kind
         raise ConfigError(f"{file}: expected a mapping of sections at the top, found {found}")
+    return config_from(tree, overrides, where=str(file))
+
+
+def config_from(tree: Mapping[str, Any], overrides: Sequence[str], *, where: str) -> Config:
+    """The checked config of a tree of plain values (a checkpoint's, say) with overrides on top.
+
+    Raises ConfigError with every problem found; `where` is what the tree was read from.
+    """
+    own = copy.deepcopy(dict(tree))
     problems: list[str] = []
     for override in overrides:
         try:
-            apply_override(tree, override)
+            apply_override(own, override)
         except ConfigError as error:
             problems += error.problems
-    return _validate(tree, problems, str(file))
+    return _validate(own, problems, where)
 
 
 def dump_config(config: Config) -> str:

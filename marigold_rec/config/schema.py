@@ -273,6 +273,10 @@ Task = Annotated[BinaryTask | WatchTimeTask, Field(discriminator="kind")]
 class _Model(Section):
     tower_layers: tuple[Width, ...] = (32,)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    head_start: Literal["labels", "zero"] = Field(
+        default="labels",
+        description="Where the heads' biases begin; labels: at the mean label of the first batch.",
+    )
 
 
 class SharedBottomModel(_Model):
@@ -343,7 +347,32 @@ class CheckpointConfig(Section):
 
 class LoggingConfig(Section):
     every_n_steps: int = Field(default=50, ge=1)
+    window_rows: int | None = Field(
+        default=20_000,
+        ge=1,
+        description="Newest training rows of all ranks, in whole batches, whose train/window_* "
+        "figures are logged; null: none.",
+    )
     tensorboard: bool = True
+
+
+class EvaluationConfig(Section):
+    """What launch/evaluate.py reports. Columns that the data lacks give a warning, no figures."""
+
+    user: str | None = Field(
+        default="user_id", description="Column: intervals and GAUC take a user's rows together."
+    )
+    item: str | None = Field(
+        default="item_id", description="Column: slices by how often training saw the item."
+    )
+    group: str | None = Field(
+        default=None, description="Column: a slate, within which NDCG and MRR rank."
+    )
+    ndcg_at: tuple[Annotated[int, Field(ge=1)], ...] = (5, 10)
+    slices: tuple[str, ...] = Field(
+        default=(), description="Columns; numbers of many values are cut into ten equal parts."
+    )
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0, description="Of all intervals.")
 
 
 class DistributedConfig(Section):
@@ -367,6 +396,7 @@ class Config(Section):
     sharding: ShardingConfig = ShardingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     distributed: DistributedConfig = DistributedConfig()
 
     @property

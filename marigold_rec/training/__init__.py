@@ -1,9 +1,10 @@
 """The train wrapper, the loop, and what a run writes."""
 
-from marigold_rec.training.evaluation import Evaluation, evaluate
+from marigold_rec.training.evaluation import Evaluation, evaluate, predictions
 from marigold_rec.training.objective import Objective, StepOutput
 from marigold_rec.training.rank_figures import peak_memory, total_counts
 from marigold_rec.training.run_log import LOGGER, RunLog, start_logging, write_summary
+from marigold_rec.training.state import load_model
 from marigold_rec.training.stop import StopRequest, stop_on_signals
 from marigold_rec.training.task import TrainTask
 from marigold_rec.training.trainer import Outcome, Trainer
@@ -19,7 +20,9 @@ __all__ = [
     "TrainTask",
     "Trainer",
     "evaluate",
+    "load_model",
     "peak_memory",
+    "predictions",
     "start_logging",
     "stop_on_signals",
     "total_counts",

@@ -14,8 +14,14 @@ from marigold_rec.batch import Batch, Cursor
 from marigold_rec.config.schema import Task
 from marigold_rec.distributed import Agreement, Ranks, on_first_rank, raise_together
 from marigold_rec.errors import StoppedError
-from marigold_rec.metrics import BinaryScores, RegressionScores, merge_on_first_rank
+from marigold_rec.metrics import (
+    BinaryMetrics,
+    BinaryScores,
+    RegressionScores,
+    merge_on_first_rank,
+)
 from marigold_rec.training.batches import FetchedBatches
+from marigold_rec.training.sanity import TaskFigures
 from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.trainer import Reader
 
@@ -38,6 +44,8 @@ class Evaluation:
 
     scalars: dict[str, float | None]
     reasons: dict[str, str] = field(default_factory=dict)
+    figures: list[TaskFigures] = field(default_factory=list)
+    """For the sanity guard."""
 
 
 def evaluate(
@@ -56,7 +64,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        for batch, predictions_BT in _predicted(model, reader, ranks, stop):
+        for batch, predictions_BT in predictions(model, reader, ranks, stop):
             for i, score in enumerate(scores):
                 # Filling rows are never observed.
                 seen_B = batch.observed_BT[:, i] > 0
@@ -76,10 +84,14 @@ def _merged(score: Scores, ranks: Ranks) -> Scores | None:
     return merge_on_first_rank(cast(Any, score), ranks.control)
 
 
-def _predicted(
+def predictions(
     model: DistributedModelParallel, reader: Reader, ranks: Ranks, stop: StopRequest
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches (on CPU) with their predictions_BT; a reader's error is raised on every rank."""
+    """The reader's batches (on CPU) with their predictions_BT, float32, in the labels' units.
+
+    Collective, in the mode that the model is in. Raises StoppedError on all ranks when one of them
+    was asked to stop, or what a rank's reader raised.
+    """
     batches = FetchedBatches(
         reader.batches(Cursor(0, 0)), lambda batch: batch, limit=reader.steps_per_epoch
     )
@@ -109,6 +121,7 @@ def _scores_of(task: Task) -> Scores:
 def _figures(tasks: tuple[Task, ...], merged: list[Scores | None]) -> Evaluation:
     scalars: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
+    figures: list[TaskFigures] = []
     for task, scores in zip(tasks, merged, strict=True):
         assert scores is not None, "only the first rank holds the merged scores"
         metrics = scores.compute()
@@ -118,4 +131,15 @@ def _figures(tasks: tuple[Task, ...], merged: list[Scores | None]) -> Evaluation
             if figure in metrics.reasons:
                 reasons[name] = metrics.reasons[figure]
         scalars[f"eval/rows/{task.name}"] = float(metrics.rows)
-    return Evaluation(scalars, reasons)
+        if isinstance(metrics, BinaryMetrics):
+            figures.append(
+                TaskFigures(
+                    task.name,
+                    metrics.rows,
+                    metrics.positives,
+                    auc=metrics.auc,
+                    ne=metrics.ne,
+                    calibration=metrics.calibration,
+                )
+            )
+    return Evaluation(scalars, reasons, figures)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from marigold_rec.balancing import Balancer
 from marigold_rec.batch import Batch
 from marigold_rec.contracts import Network
+from marigold_rec.training.head_start import start_heads
 from marigold_rec.training.losses import TaskLosses, masked_losses
 from marigold_rec.training.probing import (
     Kept,
@@ -35,6 +36,8 @@ class StepOutput:
     losses: TaskLosses
     coefficients_T: Tensor
     batch: Batch
+    outputs: tuple[Tensor, ...]
+    """Each head's output_BK; `head.predict` makes predictions of them where somebody looks."""
 
 
 class Objective(nn.Module):
@@ -46,6 +49,8 @@ class Objective(nn.Module):
         balancer: Balancer,
         group: dist.ProcessGroup,
         precision: Literal["fp32", "bf16"] = "fp32",
+        *,
+        starts_heads: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -53,6 +58,9 @@ class Objective(nn.Module):
         self.prober = build_prober(network, balancer, group)
         self.step = 0
         """Counted from 0; set by the trainer before each forward."""
+        self.starts_heads = starts_heads
+        """The next training forward sets the heads' biases from its labels, once; set False by
+        whoever loads a model."""
         self._group = group
         self._is_float32 = precision == "fp32"
 
@@ -61,6 +69,9 @@ class Objective(nn.Module):
             outputs = self.network(z_BR, batch.dense_BD)
             heads = self.network.heads
             return torch.stack([h.predict(o) for h, o in zip(heads, outputs, strict=True)], dim=1)
+        if self.starts_heads:
+            self.starts_heads = False
+            start_heads(self.network.heads, batch, self._group)
         balancer, keeps = self.balancer, self.prober.keeps(self.step)
         state = random_state(z_BR.device) if keeps else None
         with torch.autocast(z_BR.device.type, torch.bfloat16, enabled=not self._is_float32):
@@ -75,7 +86,9 @@ class Objective(nn.Module):
         if state is not None:
             z_BR.retain_grad()
             self._keep(z_BR, batch, losses, coefficients_T, state)
-        output = StepOutput(losses, coefficients_T, batch)
+        output = StepOutput(
+            losses, coefficients_T, batch, tuple(output_BK.detach() for output_BK in outputs)
+        )
         return (coefficients_T * losses.local_T).sum(), output
 
     def before_optimizer(self) -> None:

@@ -7,9 +7,26 @@ from typing import cast
 import torch
 from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.model_parallel import get_unwrapped_module
 
+from marigold_rec.checkpoint import CheckpointStore, Found
 from marigold_rec.distributed import Ranks
+from marigold_rec.training.objective import Objective
 from marigold_rec.training.optimizer import Optimizers
+
+
+def model_tensors(model: DistributedModelParallel) -> dict[str, Tensor]:
+    """The live tensors of tables, dense part and balancer; sharded ones are DTensors."""
+    return {f"model/{name}": cast(Tensor, tensor) for name, tensor in model.state_dict().items()}
+
+
+def load_model(model: DistributedModelParallel, store: CheckpointStore, found: Found) -> None:
+    """Loads tables, dense part and balancer, whatever plan and number of ranks saved them.
+
+    Collective. Raises CheckpointError when they don't fit.
+    """
+    store.load(found, model_tensors(model))
+    cast(Objective, get_unwrapped_module(model).objective).starts_heads = False
 
 
 class TrainState:
@@ -27,10 +44,7 @@ class TrainState:
 
     def tensors(self, *, with_random: bool = True) -> dict[str, Tensor]:
         """The live tensors; sharded ones are DTensors whose shards share the tables' memory."""
-        named = {
-            f"model/{name}": cast(Tensor, tensor)
-            for name, tensor in self._model.state_dict().items()
-        }
+        named = model_tensors(self._model)
         named |= {f"optimizer/{name}": t for name, t in self._optimizers.named_state()}
         if with_random:
             named |= {f"random/rank-{self._ranks.rank}": self._random_state()}

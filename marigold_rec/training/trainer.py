@@ -26,9 +26,11 @@ from marigold_rec.training.pipeline import TrainPipeline
 from marigold_rec.training.progress import ProgressLine
 from marigold_rec.training.rank_figures import peak_memory, total_counts
 from marigold_rec.training.run_log import LOGGER, RunLog
+from marigold_rec.training.sanity import SanityGuard
 from marigold_rec.training.state import TrainState
 from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.throughput import Throughput
+from marigold_rec.training.window_metrics import WindowMetrics
 
 
 class Reader(Protocol):
@@ -82,6 +84,15 @@ class Trainer:
         self._optimizers = Optimizers(model, config.optimizer.dense)
         self._state = TrainState(model, self._optimizers, ranks)
         self._agreement = Agreement(ranks.control)
+        self._window = WindowMetrics(
+            config.tasks,
+            objective.network.heads,
+            ranks,
+            batch_size=reader.batch_size,
+            window_rows=config.logging.window_rows,
+        )
+        self.guard = SanityGuard(self.total_steps)
+        """Looks at the windows' figures; for others to show what it finds in theirs."""
         self._gradient_norm = torch.zeros(())
         self._probe_s = 0.0
         self._refused_probes = 0
@@ -120,17 +131,13 @@ class Trainer:
             )
         tensors = self._state.tensors()
         self._store.load(found, tensors)
+        self._objective.starts_heads = False
         self._state.restore_random(tensors[f"random/rank-{self._ranks.rank}"])
         self.step = manifest.step
         self._cursor = manifest.cursors[self._ranks.rank]
         self._saved_step = self.step
         # Last, when nothing can refuse this start any more.
         self._store.go_on_from(found)
-
-    def load_model(self, found: Found) -> None:
-        """Loads tables and dense parameters only, whatever plan and number of ranks saved them."""
-        tensors = self._state.tensors(with_random=False)
-        self._store.load(found, {k: v for k, v in tensors.items() if k.startswith("model/")})
 
     def train(self, log: RunLog, stop: StopRequest) -> Outcome:
         """Trains to `total_steps`, or until some rank is asked to stop; saves at the end.
@@ -166,12 +173,15 @@ class Trainer:
                 self._objective.step = self.step
                 output = self.pipeline.progress(batches)
                 batches.consumed()
+                self._window.add(output)
                 self._cursor = output.batch.cursor
                 self.step += 1
                 progress.advance(self.step)
                 if self._is_logging_step(first, total):
-                    values = self._figures(output, learning_rate)
+                    window = self._window.compute()
+                    values = self._figures(output, learning_rate) | window.scalars
                     self._say_refused_probes(values)
+                    self.guard.look(self.step, window.figures)
                     rate = speed.measure(self.step, batches.wait_s, self._probe_s)
                     log.scalars(self.step, values if rate is None else values | rate.scalars())
                     progress.show(self.step, config.task_names, values, rate)

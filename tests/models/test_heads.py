@@ -99,3 +99,24 @@ def test_computes_in_float32_from_low_precision_towers(head: BinaryHead | WatchT
         loss_B = head.loss(output_BK, torch.ones(3))
     assert output_BK.dtype == loss_B.dtype == torch.float32
     assert torch.equal(output_BK, head.linear(tower_BH.float()))
+
+
+@pytest.mark.parametrize(
+    ("mean", "rows", "expected"),
+    [(0.2, 100.0, 0.2), (0.0, 100.0, 0.005), (1.0, 50.0, 0.99), (1.0, 0.0, 0.5)],
+)
+def test_an_untrained_binary_head_starts_at_the_share_of_positives(
+    mean: float, rows: float, expected: float
+) -> None:
+    head = binary()
+    head.start_at(mean, rows)
+    found = head.predict(head(torch.zeros(1, 4)))
+    torch.testing.assert_close(found, torch.tensor([expected]))
+
+
+def test_an_untrained_watch_time_head_starts_at_the_best_constant() -> None:
+    head = watch_time()
+    seconds = torch.tensor([3.0, 40.0, 600.0])
+    head.start_at(head.target(seconds).mean().item(), 3.0)
+    found = head.predict(head(torch.zeros(1, 4)))
+    torch.testing.assert_close(found, seconds.log1p().mean().expm1()[None])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from marigold_rec.training import load_model
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, default_setup, with_run
 
@@ -37,7 +38,7 @@ def _loaded(config: Path, overrides: tuple[str, ...]) -> Tensor:
     def work(run: Run) -> Tensor:
         found = run.store.find("auto")
         assert found is not None
-        run.trainer.load_model(found)
+        load_model(run.built.model, run.store, found)
         return run.predictions()
 
     return with_run(config, overrides, work)

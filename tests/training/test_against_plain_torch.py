@@ -39,6 +39,15 @@ def plain_pooled(batch: Batch, tables: Mapping[str, Tensor], run: Run) -> Tensor
     return torch.cat([dict(pooled)[name] for name in order], dim=1)
 
 
+def _start_heads(heads: list[Any], batch: Batch) -> None:
+    """The biases by hand: log odds of the clicks and conversions, mean log of the seconds."""
+    seen = [batch.labels_BT[batch.observed_BT[:, i] > 0, i] for i in range(3)]
+    with torch.no_grad():
+        for head, labels in zip(heads[:2], seen[:2], strict=True):
+            head.linear.bias.fill_(torch.logit(labels.double().mean()))
+        heads[2].linear.bias.fill_(seen[2].double().log1p().mean())
+
+
 def _compare(config: Path, balancer: tuple[str, ...]) -> None:
     def check(run: Run) -> None:
         objective = run.built.objective
@@ -54,6 +63,8 @@ def _compare(config: Path, balancer: tuple[str, ...]) -> None:
         pipelined = run.trainer._all_batches()
         for step in range(_STEPS):
             batch = next(plain)
+            if step == 0:
+                _start_heads(network.heads, batch)
             outputs = network(plain_pooled(batch, tables, run), batch.dense_BD)
             losses = []
             for i, (head, out) in enumerate(zip(network.heads, outputs, strict=True)):

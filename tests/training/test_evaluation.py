@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from launch.build import eval_reader
-from marigold_rec.training import Evaluation, StopRequest, evaluate
+from marigold_rec.training import Evaluation, StopRequest, evaluate, load_model
 from tests.support.launches import (
     PATIENT,
     assert_same_tensors,
@@ -59,7 +59,7 @@ def _evaluated(config: Path, overrides: tuple[str, ...]) -> Evaluated:
     def work(run: Run) -> Evaluated:
         found = run.store.find("auto")
         assert found is not None
-        run.trainer.load_model(found)
+        load_model(run.built.model, run.store, found)
         reader = eval_reader(run.config, run.data, run.ranks)
         assert reader is not None
         batches = [(b.labels_BT[: b.num_rows], b.observed_BT[: b.num_rows]) for b in

@@ -1,0 +1,166 @@
+"""Figures that no sound training shows: told once per run, with what to look at.
+
+A figure is told only where chance can't explain it: thresholds are on rows, or on the standard
+error of an AUC. What every young model shows (no ranking yet, first probabilities of 0.5) counts
+only once the model has got over its first values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from marigold_rec.training.run_log import LOGGER
+
+_MANY = 100
+"""Rows of a class that make its figures steady enough to judge."""
+_ROWS_WITHOUT_0, _ROWS_WITHOUT_1 = 1_000, 10_000
+"""A class is missing by chance in one such window of 20,000 where 1 label of 100 is of it (0), or
+1 of 1,000 (1): positives are the rare ones."""
+_CHANCE, _STANDARD_ERRORS = 0.52, 3.0
+_LARGEST_STANDARD_ERROR = 0.01
+"""Above it (fewer than about 830 positives) an AUC says too little to call it chance."""
+_LEAK = 0.999
+_CALIBRATED = (0.2, 5.0)
+_LARGEST_NE = 1.2
+_FIRST_STEPS, _YOUNG_STEPS = 200, 5_000
+
+
+@dataclass(frozen=True)
+class TaskFigures:
+    """What is known of a task over a window of training rows, or over an evaluation's."""
+
+    task: str
+    rows: float
+    """Observed rows; of rows with unequal weights the number of equal ones that say as much."""
+    positives: float | None = None
+    """Of them, with label 1; None: not a yes/no task."""
+    auc: float | None = None
+    ne: float | None = None
+    calibration: float | None = None
+    is_constant: bool = False
+    """All predictions are the same number."""
+    twin: str | None = None
+    """Another task whose label is the same in every row, and observed in the same rows."""
+
+    @property
+    def negatives(self) -> float:
+        return self.rows - (self.positives or 0.0)
+
+
+class SanityGuard:
+    """Looks at figures as they come. A start after a resume tells everything once more."""
+
+    def __init__(self, total_steps: int) -> None:
+        self._grown_up = max(_FIRST_STEPS, min(_YOUNG_STEPS, total_steps // 2))
+        self.warnings: list[str] = []
+        """Everything told so far."""
+        self._told: set[tuple[str, str]] = set()
+
+    def look(self, step: int, figures: Iterable[TaskFigures]) -> list[str]:
+        """Logs and returns the warnings that are new. `step`: steps taken."""
+        is_young = step < self._grown_up
+        new = []
+        for of_task in figures:
+            found = list(_of_data(of_task))
+            found += [] if is_young else _of_model(of_task)
+            for kind, text in found:
+                if (kind, of_task.task) not in self._told:
+                    self._told.add((kind, of_task.task))
+                    new.append(f"step {step}: {of_task.task}: {text}")
+        for warning in new:
+            LOGGER.warning("%s", warning)
+        self.warnings += new
+        return new
+
+
+def _of_data(of: TaskFigures) -> Iterator[tuple[str, str]]:
+    """What is wrong from the first step on: (kind, text)."""
+    if of.positives is None:
+        return
+    if of.positives == 0 and of.rows >= _ROWS_WITHOUT_1:
+        yield (
+            "no positive",
+            f"all labels of {of.rows:,.0f} observed rows are 0; expected both classes: look at the "
+            "label's column and at observed_if, and whether its events have arrived by these days",
+        )
+    if of.negatives == 0 and of.rows >= _ROWS_WITHOUT_0:
+        yield (
+            "no negative",
+            f"all labels of {of.rows:,.0f} observed rows are 1; expected both classes: is the "
+            "label null, or observed_if 0, where it should be 0?",
+        )
+    if not _has_many_of_both(of):
+        return
+    if of.auc is not None and of.auc >= _LEAK:
+        yield (
+            "leak",
+            f"AUC {of.auc:.5f} over {_classes(of)}; expected below {_LEAK}: look for a feature "
+            "that knows the label (made after the event, or from it); in later epochs also for "
+            "rows learned by heart",
+        )
+    if of.twin is not None:
+        yield (
+            "twin",
+            f"its labels and those of {of.twin} are the same in every one of {of.rows:,.0f} rows; "
+            "expected two labels: has one column been written from the other?",
+        )
+
+
+def _of_model(of: TaskFigures) -> Iterator[tuple[str, str]]:
+    """What is wrong unless the model has only begun to learn: (kind, text)."""
+    if of.is_constant and of.rows >= _ROWS_WITHOUT_0:
+        yield (
+            "constant",
+            f"all predictions of {of.rows:,.0f} rows are one number; expected a spread: look for "
+            "features without values, a learning rate so high that the units died, or a task "
+            "weight of 0",
+        )
+    elif of.auc is not None and _is_chance(of, of.auc):
+        yield (
+            "chance",
+            f"AUC {of.auc:.4f} over {_classes(of)} is no better than chance; expected above "
+            f"{_CHANCE}: look at the task's weight and loss, and whether label and features are "
+            "of the same rows",
+        )
+    if of.calibration is not None and _is_far_off(of, of.calibration):
+        low, high = _CALIBRATED
+        yield (
+            "calibration",
+            f"predicts {of.calibration:.3g} times the positives of {_classes(of)}; expected "
+            f"{low:g} to {high:g}: look at row weights, at days whose labels are not complete, "
+            "and at the learning rate",
+        )
+    if of.ne is not None and of.ne > _LARGEST_NE and _has_many_of_both(of):
+        yield (
+            "ne",
+            f"NE {of.ne:.3f} over {_classes(of)} is worse than always predicting the mean (1); "
+            f"expected below {_LARGEST_NE:g}: look at its calibration and at the learning rates",
+        )
+
+
+def _has_many_of_both(of: TaskFigures) -> bool:
+    return of.positives is not None and min(of.positives, of.negatives) >= _MANY
+
+
+def _is_chance(of: TaskFigures, auc: float) -> bool:
+    error = _standard_error(of)
+    return error <= _LARGEST_STANDARD_ERROR and auc + _STANDARD_ERRORS * error < _CHANCE
+
+
+def _is_far_off(of: TaskFigures, calibration: float) -> bool:
+    # The larger of predicted and found: 5 found where 100 were predicted is no chance either.
+    positives = of.positives or 0.0
+    low, high = _CALIBRATED
+    return not low <= calibration <= high and positives * max(1.0, calibration) >= _MANY
+
+
+def _standard_error(of: TaskFigures) -> float:
+    """Of the AUC of a model that knows nothing (Hanley and McNeil 1982, at AUC 0.5)."""
+    pairs = (of.positives or 0.0) * of.negatives
+    return math.sqrt((of.rows + 1) / (12 * pairs)) if pairs > 0 else math.inf
+
+
+def _classes(of: TaskFigures) -> str:
+    return f"{of.positives or 0:,.0f} positives and {of.negatives:,.0f} negatives"
