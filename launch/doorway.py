@@ -26,6 +26,13 @@ def doorway(config: Config, *, is_dry_run: bool) -> Iterator[None]:
         start_logging(None if is_dry_run else run_folder(config), rank)
     except OSError:  # no place to write: rank 0 meets the same, and says it for all
         start_logging(None, rank)
+    with errors_in_plain_words():
+        yield
+
+
+@contextmanager
+def errors_in_plain_words() -> Iterator[None]:
+    """Ends the process with a MarigoldError's exit code; torchrun learns of every error."""
     handler = get_error_handler()
     handler.initialize()
     try:

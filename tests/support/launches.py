@@ -161,13 +161,33 @@ def launch_train(
     )
 
 
+def launch_evaluate(
+    *arguments: str, num_ranks: int = 1, faults: tuple[Fault, ...] = (), timeout_s: float = 60.0
+) -> list[Ended]:
+    """What `torchrun --nproc-per-node N launch/evaluate.py ...` does, by rank."""
+    return run_ranks(
+        evaluate_main, num_ranks, arguments, faults, timeout_s=timeout_s, init_group=False
+    )
+
+
 def train_main(arguments: tuple[str, ...], faults: tuple[Fault, ...] = ()) -> Ended:
     """One rank of `launch_train`."""
     from launch.train import main
 
+    return _ended(main, ("launch/train.py", *arguments), faults)
+
+
+def evaluate_main(arguments: tuple[str, ...], faults: tuple[Fault, ...] = ()) -> Ended:
+    """One rank of `launch_evaluate`."""
+    from launch.evaluate import main
+
+    return _ended(main, ("launch/evaluate.py", *arguments), faults)
+
+
+def _ended(main: Callable[[], int], argv: tuple[str, ...], faults: tuple[Fault, ...]) -> Ended:
     for fault in faults:
         fault.install()
-    sys.argv = ["launch/train.py", *arguments]
+    sys.argv = list(argv)
     said = io.StringIO()
     with (
         contextlib.redirect_stdout(_Both(said, sys.stdout)),

@@ -1,0 +1,39 @@
+"""Evaluates a checkpoint offline: exact figures, intervals, slices, and a report to read.
+
+  python launch/evaluate.py --checkpoint runs/globo --out reports/globo
+  torchrun --nproc-per-node 2 launch/evaluate.py --checkpoint runs/globo/checkpoints/step-000001232
+      --baseline runs/yesterday --data /logs --slices country,device --out reports/today
+
+Writes DIR/report.html, report.md and report.json. The figures are the same on any number of ranks.
+Exit codes: 0 done, 1 other, 2 config, 3 data refused, 4 predictions not finite, 5 bad checkpoint,
+143 stopped by a signal.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from launch.evaluating.arguments import parse_arguments
+from launch.exits import end_with, rank_of_environment
+from marigold_rec.errors import MarigoldError
+
+
+def main() -> int:
+    arguments = parse_arguments(__doc__ or "")
+    # Not above: these import torch and TorchRec, and a typo should not wait for that.
+    from launch.doorway import errors_in_plain_words
+    from launch.evaluating.checkpoints import peek_config
+    from launch.evaluating.run import evaluate_checkpoint
+    from marigold_rec.training import start_logging
+
+    try:
+        config = peek_config(arguments.checkpoint, arguments.overrides)
+    except MarigoldError as error:
+        end_with(error)
+    start_logging(None, rank_of_environment())
+    with errors_in_plain_words():
+        return evaluate_checkpoint(config, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

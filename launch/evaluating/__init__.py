@@ -1,0 +1,1 @@
+"""The steps of launch/evaluate.py: which checkpoint, its scores, the report."""

@@ -1,0 +1,60 @@
+"""Which checkpoint a path names, and the config that it was trained under."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from marigold_rec.checkpoint import Found, newest_good
+from marigold_rec.checkpoint.manifest import MANIFEST_NAME, read_manifest
+from marigold_rec.config import Config
+from marigold_rec.config.loading import config_from
+from marigold_rec.errors import CheckpointError, ConfigError
+
+
+def run_folder_of(found: Found) -> Path | None:
+    """Where the run's logs lie, if the checkpoint still lies within its run."""
+    run = found.folder.resolve().parent.parent
+    return run if (run / "config.effective.yaml").is_file() else None
+
+
+def open_checkpoint(path: Path) -> Found:
+    """Raises CheckpointError: nothing there, or nothing that verifies. Reads every byte."""
+    if (path / MANIFEST_NAME).exists():
+        return Found(path, read_manifest(path), ())
+    found = newest_good(path / "checkpoints") if (path / "checkpoints").is_dir() else None
+    if found is None:
+        raise CheckpointError(
+            f"{path}: no checkpoint; expected a run's folder with checkpoints/step-..., or one of "
+            f"those step-... folders with its {MANIFEST_NAME}"
+        )
+    return found
+
+
+def peek_config(path: Path, overrides: Sequence[str]) -> Config:
+    """The config of the checkpoint that `path` seems to name, before anything is verified.
+
+    What the ranks need to start: device, timeout, threads. Raises CheckpointError or ConfigError.
+    """
+    folders = [path, *sorted((path / "checkpoints").glob("step-*"), reverse=True)]
+    for folder in folders:
+        try:
+            manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+            tree = manifest["config"]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        return evaluated_config(tree, overrides, folder)
+    open_checkpoint(path)  # says what is wrong
+    raise CheckpointError(f"{path}: no checkpoint with a readable {MANIFEST_NAME}")
+
+
+def evaluated_config(tree: dict[str, object], overrides: Sequence[str], folder: Path) -> Config:
+    """A manifest's config with overrides. Raises ConfigError."""
+    config = config_from(tree, overrides, where=f"config of {folder}")
+    if config.data.eval is None:
+        raise ConfigError(
+            f"{folder}: its config has no data.eval; name a log with --data, or the days with "
+            "data.eval.dates='[first, last]'"
+        )
+    return config

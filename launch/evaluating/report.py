@@ -1,0 +1,149 @@
+"""From score files to the report, on one process."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from data_pipelines.catalog import Catalog
+from launch.evaluating.checkpoints import run_folder_of
+from launch.evaluating.clusters import cluster_codes, slicings_of
+from launch.evaluating.scoring import Scored
+from launch.evaluating.training_log import training_log
+from launch.studies.machine import commit
+from marigold_rec.analysis.evaluation import Settings, judge
+from marigold_rec.analysis.report import Data, Model, Report, TaskReport
+from marigold_rec.analysis.score_files import ScoreFiles
+from marigold_rec.analysis.targets import targets_of
+from marigold_rec.checkpoint import Found
+from marigold_rec.config import Config
+from marigold_rec.config.schema import SplitConfig
+from marigold_rec.training.sanity import SanityGuard, TaskFigures
+from marigold_rec.versions import installed_versions
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A checkpoint with its config and what it said of the rows."""
+
+    found: Found
+    config: Config
+    scored: Scored
+
+
+def make_report(
+    model: Contender,
+    baseline: Contender | None,
+    catalog: Catalog,
+    train: Catalog | None,
+    *,
+    columns: list[str],
+    world_size: int,
+    warnings: list[str],
+) -> Report:
+    """`columns`: those that travelled with the model's scores. `train`: the files it was trained
+    on, None where they are not at hand."""
+    config = model.config
+    files = ScoreFiles(model.scored.folder)
+    settings = Settings(
+        user_N=cluster_codes(files, config.evaluation.user, columns),
+        group_N=cluster_codes(files, config.evaluation.group, columns),
+        slicings=slicings_of(files, config.evaluation, columns, train),
+        ndcg_at=config.evaluation.ndcg_at,
+        confidence=config.evaluation.confidence,
+    )
+    judged = judge(
+        files,
+        None if baseline is None else ScoreFiles(baseline.scored.folder),
+        targets_of(config.tasks),
+        () if baseline is None else targets_of(baseline.config.tasks),
+        settings,
+    )
+    step = model.found.manifest.step
+    warnings = [*warnings, *_refused(model.found), *_trained_on(catalog, train)]
+    warnings += _strange_figures(step, judged.tasks)
+    if baseline is not None:
+        names = set(baseline.config.task_names)
+        warnings += [
+            f"the baseline has no task {task}" for task in config.task_names if task not in names
+        ]
+    split = config.data.eval
+    return Report(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        revision=commit(),
+        versions=installed_versions(),
+        world_size=world_size,
+        confidence=config.evaluation.confidence,
+        user=None if settings.user_N is None else config.evaluation.user,
+        group=None if settings.group_N is None else config.evaluation.group,
+        model=_model(model),
+        baseline=None if baseline is None else _model(baseline),
+        data=Data(
+            path=catalog.storage.url,
+            dates=_dates(split),
+            rows=catalog.num_rows,
+            files=len(catalog.files),
+            fingerprint=catalog.fingerprint,
+            counts=dict(model.scored.counts),
+        ),
+        tasks=judged.tasks,
+        slices=judged.slices,
+        training=training_log(run_folder_of(model.found), step, config.task_names),
+        warnings=tuple(warnings),
+    )
+
+
+def _model(contender: Contender) -> Model:
+    manifest = contender.found.manifest
+    return Model(
+        checkpoint=str(contender.found.folder),
+        name=contender.config.run.name,
+        step=manifest.step,
+        config_hash=manifest.config_hash,
+        seed=contender.config.run.seed,
+        train_dates=_dates(contender.config.data.train),
+        versions=manifest.versions,
+    )
+
+
+def _dates(split: SplitConfig | None) -> tuple[str, str] | None:
+    if split is None or split.dates is None:
+        return None
+    return str(split.dates[0]), str(split.dates[1])
+
+
+def _refused(found: Found) -> list[str]:
+    return [f"a newer checkpoint was refused: {text}" for text in found.refused]
+
+
+def _trained_on(catalog: Catalog, train: Catalog | None) -> list[str]:
+    if train is None:
+        return ["the training files are not at hand: no slices by what training has seen"]
+    shared = sorted({f.path for f in catalog.files} & {f.path for f in train.files})
+    if not shared:
+        return []
+    return [
+        f"the model was trained on {len(shared)} of these {len(catalog.files)} files, e.g. "
+        f"{shared[0]}: its figures are those of memory"
+    ]
+
+
+def _strange_figures(step: int, tasks: tuple[TaskReport, ...]) -> list[str]:
+    """What no sound model shows: a leak, chance, a label wired twice."""
+    figures = [
+        TaskFigures(
+            task.name,
+            task.rows,
+            task.positives,
+            auc=_value(task, "auc"),
+            ne=_value(task, "ne"),
+            calibration=_value(task, "calibration"),
+        )
+        for task in tasks
+        if task.kind == "binary"
+    ]
+    return SanityGuard(step).look(step, figures)
+
+
+def _value(task: TaskReport, name: str) -> float | None:
+    return task.figures[name].value if name in task.figures else None

@@ -1,0 +1,121 @@
+"""Users and slates as codes 0 .. U-1, and walks over rows by whole users in little memory.
+
+A walk sorts one uint64 per row with the code in its high bits: numpy sorts plain integers several
+times faster than an index by them, and takes no memory for it. What needs more per row is then
+computed block by block, in the processor's cache.
+
+Shapes: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int32]
+Keys = NDArray[np.uint64]
+
+BLOCK_ROWS = 1 << 18
+"""Rows of a block, about: 2 MB a column."""
+
+CODE_SHIFT = np.uint64(32)
+"""A key is code << 32 | 32 bits of something else."""
+
+
+def user_codes(values: Any) -> Codes:
+    """Each value's number, 0 .. U-1, in the order of their first appearance; int32 [N].
+
+    `values`: integers or strings, as an Arrow array (chunked or not, dictionary-encoded or not) or
+    a numpy array. One pass through a hash table of the distinct values: no sort, and beyond the
+    result only memory for the distinct values. A dictionary that comes with the values is kept: its
+    codes are then in its order, and some may have no row. Raises ValueError where a value is null
+    (rows without a user are not the rows of one user) and TypeError for other types.
+    """
+    column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+    if column.null_count:
+        raise ValueError(
+            f"{column.null_count} of {len(column)} values are null; leave these rows out, or give "
+            "each an id of its own"
+        )
+    if pa.types.is_dictionary(column.type):
+        _check_type(column.type.value_type)
+    else:
+        _check_type(column.type)
+        column = column.dictionary_encode()
+    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    codes = np.empty(len(column), np.int32)
+    start = 0
+    for chunk in chunked.unify_dictionaries().chunks:
+        codes[start : start + len(chunk)] = chunk.indices.to_numpy()
+        start += len(chunk)
+    return codes
+
+
+def _check_type(kind: pa.DataType) -> None:
+    types = pa.types
+    if not (
+        types.is_integer(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_null(kind)  # what Arrow makes of an empty list
+    ):
+        raise TypeError(f"ids must be integers or strings; found {kind}")
+
+
+def num_codes(code_N: Codes) -> int:
+    """The largest code + 1: how many clusters there are, those without rows among them."""
+    return int(code_N.max(initial=-1)) + 1
+
+
+def float_bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """31 bits each, in the order of the values; equal values have equal bits. A new array.
+
+    Raises ValueError for a value below 0 or NaN, whose bits are in another order.
+    """
+    if len(values) and not values.min() >= 0:
+        raise ValueError(
+            f"scores and labels must be >= 0; found {values[~(values >= 0)][0]}; leave invalid "
+            "rows out"
+        )
+    return (values + np.float32(0)).view(np.uint32)  # -0.0 + 0 is 0.0
+
+
+def code_keys(code_N: Codes, low_N: NDArray[np.uint32]) -> Keys:
+    """code << 32 | low, not sorted; 8 bytes a row."""
+    keys = code_N.astype(np.uint64)
+    keys <<= CODE_SHIFT
+    keys |= low_N
+    return keys
+
+
+def blocks_of_whole_codes(keys: Keys, block_rows: int = BLOCK_ROWS) -> Iterator[Keys]:
+    """Sorted keys in pieces of about `block_rows`, each code in one piece."""
+    start = 0
+    while start < len(keys):
+        end = start + block_rows
+        if end < len(keys):
+            code = keys[end] >> CODE_SHIFT
+            end = int(np.searchsorted(keys, code << CODE_SHIFT))
+            if end <= start:  # a code with more rows than a block: all of it
+                end = int(np.searchsorted(keys, (code + np.uint64(1)) << CODE_SHIFT))
+        yield keys[start:end]
+        start = end
+
+
+def rows_by_code(
+    code_N: Codes, block_rows: int = BLOCK_ROWS
+) -> Iterator[tuple[Codes, NDArray[np.intp]]]:
+    """(code, row number) of each row, by ascending code and row, in blocks of whole codes."""
+    keys = code_keys(code_N, np.arange(len(code_N), dtype=np.uint32))
+    keys.sort()
+    for block in blocks_of_whole_codes(keys, block_rows):
+        yield (block >> CODE_SHIFT).astype(np.int32), (block & np.uint64(2**32 - 1)).astype(np.intp)
+
+
+def run_starts(values: NDArray[Any]) -> NDArray[np.intp]:
+    """The first row of each run of equal values; at least one row."""
+    return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])

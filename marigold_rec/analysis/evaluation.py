@@ -1,0 +1,142 @@
+"""From score files to the tasks and slices of a report. Runs on one process, one task at a time.
+
+Shapes: N rows of the split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_rec.analysis.codes import Codes
+from marigold_rec.analysis.curves import binary_curves, watch_time_curves
+from marigold_rec.analysis.estimate import (
+    Estimate,
+    detectable_difference,
+    standard_error,
+)
+from marigold_rec.analysis.figures import HEADLINE, estimates, figures
+from marigold_rec.analysis.report import Curves, Detectable, Slice, TaskReport
+from marigold_rec.analysis.rows import Rows
+from marigold_rec.analysis.score_files import ScoreFiles
+from marigold_rec.analysis.slice_reports import TaskRows, slice_reports, worst_first
+from marigold_rec.analysis.slicing import Slicing
+from marigold_rec.analysis.targets import Target
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How rows are taken together, and what is told of them."""
+
+    user_N: Codes | None
+    group_N: Codes | None
+    slicings: tuple[Slicing, ...]
+    ndcg_at: tuple[int, ...]
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    tasks: tuple[TaskReport, ...]
+    slices: tuple[Slice, ...]
+
+
+def judge(
+    model: ScoreFiles,
+    baseline: ScoreFiles | None,
+    targets: Sequence[Target],
+    baseline_targets: Sequence[Target],
+    settings: Settings,
+) -> Judged:
+    """Every target's figures, curves and slices. A target is compared if the baseline has one of
+    its name. Memory: some 60 bytes per row of the largest target, whatever the number of targets.
+    """
+    old_targets = {target.name: target for target in baseline_targets}
+    tasks: list[TaskReport] = []
+    slices: list[Slice] = []
+    weight_N = model.column("weight").to_numpy()
+    for target in targets:
+        old = None
+        if baseline is not None and target.name in old_targets:
+            old = old_targets[target.name].score(baseline)
+        rows = _task_rows(model, target, old, weight_N, settings)
+        report, whole = _task_report(target, rows, settings)
+        tasks.append(report)
+        slices += slice_reports(
+            rows,
+            whole,
+            settings.slicings,
+            confidence=settings.confidence,
+            ndcg_at=settings.ndcg_at,
+        )
+    return Judged(tuple(tasks), worst_first(slices))
+
+
+def _task_rows(
+    model: ScoreFiles,
+    target: Target,
+    old_score_N: NDArray[np.float32] | None,
+    weight_N: NDArray[np.float32],
+    settings: Settings,
+) -> TaskRows:
+    label_N = target.label_of(model)
+    which = np.flatnonzero(~np.isnan(label_N) & (weight_N > 0))
+    weight = weight_N[which]
+    new = Rows(
+        score_N=target.score(model)[which],
+        label_N=label_N[which],
+        weight_N=None if bool((weight == 1).all()) else weight,
+        user_N=None if settings.user_N is None else settings.user_N[which],
+        group_N=None if settings.group_N is None else settings.group_N[which],
+    )
+    old = None if old_score_N is None else new.with_scores(old_score_N[which])
+    return TaskRows(target.name, target.kind, new, old, which)
+
+
+def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[TaskReport, Estimate]:
+    """And the headline estimate over all rows."""
+    new = estimates(target.kind, rows.new, settings.ndcg_at)
+    old = None if rows.old is None else estimates(target.kind, rows.old, settings.ndcg_at)
+    headline = HEADLINE[target.kind]
+    users = rows.new.user_N
+    report = TaskReport(
+        name=target.name,
+        kind=target.kind,
+        space=target.space,
+        label=target.label,
+        observed_if=target.observed_if,
+        rows=len(rows.new),
+        users=None if users is None else int(np.count_nonzero(np.bincount(users))),
+        positives=int((rows.new.label_N == 1).sum()) if target.kind == "binary" else None,
+        figures=figures(new, old, settings.confidence),
+        detectable=_detectable(headline, new[headline], None if old is None else old[headline]),
+        curves=_curves(target, rows.new, settings),
+        baseline_curves=None if rows.old is None else _curves(target, rows.old, settings),
+    )
+    return report, new[headline]
+
+
+def _curves(target: Target, rows: Rows, settings: Settings) -> Curves:
+    if target.kind == "binary":
+        return binary_curves(rows, settings.confidence)
+    return watch_time_curves(rows)
+
+
+def _detectable(metric: str, new: Estimate, old: Estimate | None) -> Detectable | None:
+    if new.influence_C is None:
+        return None
+    if old is None or old.influence_C is None:
+        # Two evaluations of as many other rows each.
+        se = standard_error(new.influence_C)
+        se = None if se is None else math.sqrt(2.0) * se
+    else:
+        se = standard_error(new.influence_C - old.influence_C)
+    if not se:
+        return None
+    return Detectable(
+        metric=metric, difference=detectable_difference(se), is_paired=old is not None
+    )

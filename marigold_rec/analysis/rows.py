@@ -1,0 +1,52 @@
+"""The rows of one task that an evaluation looks at, as columns.
+
+Shapes: N rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64s = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N observed rows of one task, each of positive weight. All arrays have N entries."""
+
+    score_N: NDArray[np.float32]
+    """Prediction in the label's units: a probability, or seconds."""
+    label_N: NDArray[np.float32]
+    """0 or 1, or seconds."""
+    weight_N: NDArray[np.float32] | None = None
+    """None: every row weighs 1."""
+    user_N: NDArray[np.int32] | None = None
+    """Cluster of each row, 0 .. number of users - 1 (some may have no row here). None: not known;
+    every row is then a cluster of its own, and there are no figures by user."""
+    group_N: NDArray[np.int32] | None = None
+    """Slate of each row, numbered alike. None: there are none."""
+
+    def __len__(self) -> int:
+        return len(self.score_N)
+
+    @property
+    def weights(self) -> Float64s:
+        """float64 [N]."""
+        if self.weight_N is None:
+            return np.ones(len(self))
+        return self.weight_N.astype(np.float64)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Rows:
+        """These rows only."""
+        columns = {name: column[which] for name, column in vars(self).items() if column is not None}
+        return replace(self, **columns)
+
+    def with_scores(self, score_N: NDArray[np.float32]) -> Rows:
+        """The same rows, scored by another model."""
+        return replace(self, score_N=score_N)
+
+    def with_users(self, user_N: NDArray[np.int32]) -> Rows:
+        return replace(self, user_N=user_N)

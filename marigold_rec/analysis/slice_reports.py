@@ -1,0 +1,124 @@
+"""One task's figures on every slice of its rows, and which slices stand out.
+
+A slice is compared with the baseline on the same rows or, without one, with all rows. With many
+slices some differ by chance: q-values hold the share of false alarms among those called different
+(Benjamini and Hochberg 1995).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from marigold_rec.analysis.estimate import Difference, Estimate, difference
+from marigold_rec.analysis.figures import HEADLINE, Kind, estimates, figures
+from marigold_rec.analysis.report import Slice
+from marigold_rec.analysis.rows import Rows
+from marigold_rec.analysis.slicing import Slicing
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """A task's observed rows, scored by the model and perhaps by a baseline."""
+
+    name: str
+    kind: Kind
+    new: Rows
+    old: Rows | None
+    """The same rows with the baseline's scores."""
+    which_N: NDArray[np.intp]
+    """Their places among all rows of the split."""
+
+
+def slice_reports(
+    task: TaskRows,
+    whole: Estimate,
+    slicings: Sequence[Slicing],
+    *,
+    confidence: float,
+    ndcg_at: tuple[int, ...],
+) -> Iterator[Slice]:
+    """`whole`: the headline figure over all of the task's rows. q-values are not set yet."""
+    for slicing in slicings:
+        code_N = slicing.code_N[task.which_N]
+        for code, value in enumerate(slicing.values):
+            place_n = np.flatnonzero(code_N == code)
+            if len(place_n):
+                yield _slice_report(task, whole, slicing.name, value, place_n, confidence, ndcg_at)
+
+
+def worst_first(slices: Iterable[Slice]) -> tuple[Slice, ...]:
+    """Sorted by how surely they are worse, with q-values over all of them."""
+    found = list(slices)
+    tested = [i for i, s in enumerate(found) if s.p_value is not None]
+    p_values = np.array([found[i].p_value for i in tested], np.float64)
+    if tested:
+        for i, q in zip(tested, false_discovery_control(p_values), strict=True):
+            found[i] = found[i].model_copy(update={"q_value": float(q)})
+    return tuple(sorted(found, key=_surely_worse))
+
+
+def _surely_worse(found: Slice) -> tuple[bool, float, float, str]:
+    """Negative differences by rising p, then the others by falling p, then those untested."""
+    if found.p_value is None or found.difference is None:
+        return (True, 0.0, float(-found.rows), found.value)
+    sign = np.sign(found.difference)
+    return (False, float(sign * (1.0 - found.p_value)), found.difference, found.value)
+
+
+def _slice_report(
+    task: TaskRows,
+    whole: Estimate,
+    name: str,
+    value: str,
+    place_n: NDArray[np.intp],
+    confidence: float,
+    ndcg_at: tuple[int, ...],
+) -> Slice:
+    rows = task.new.take(place_n)
+    users = None
+    if rows.user_N is not None:
+        # Numbered anew: influences as long as all users, for each slice, would cost too much.
+        users, user_N = np.unique(rows.user_N, return_inverse=True)
+        rows = rows.with_users(user_N.astype(np.int32))
+    new = estimates(task.kind, rows, ndcg_at)
+    old = None
+    if task.old is not None:
+        old = estimates(task.kind, rows.with_scores(task.old.score_N[place_n]), ndcg_at)
+    metric = HEADLINE[task.kind]
+    if old is not None:
+        found = difference(new[metric], old[metric], confidence)
+    else:
+        clusters = place_n if users is None else users.astype(np.intp)
+        found = _against_whole(new[metric], whole, clusters, confidence)
+    return Slice(
+        name=name,
+        value=value,
+        task=task.name,
+        rows=len(rows),
+        users=None if users is None else len(users),
+        positives=int((rows.label_N == 1).sum()) if task.kind == "binary" else None,
+        figures=figures(new, old, confidence),
+        metric=metric,
+        against="all rows" if old is None else "baseline",
+        difference=None if found is None else found.delta,
+        difference_low=None if found is None else found.low,
+        difference_high=None if found is None else found.high,
+        p_value=None if found is None else found.p_value,
+        q_value=None,
+    )
+
+
+def _against_whole(
+    part: Estimate, whole: Estimate, clusters: NDArray[np.intp], confidence: float
+) -> Difference | None:
+    """The slice's clusters are some of the whole's: their influences overlap, and are paired."""
+    if part.influence_C is None or whole.influence_C is None:
+        return None
+    influence_C = np.zeros_like(whole.influence_C)
+    influence_C[clusters] = part.influence_C
+    return difference(Estimate(part.value, influence_C), whole, confidence)

@@ -1,0 +1,71 @@
+"""What is judged: each task on its observed rows, and a conversion on the whole space.
+
+A conversion rate is learned and judged on clicks, but serves on impressions. On the whole space
+p(click) * p(conversion | click) (CTCVR) meets the label "clicked and converted" of every row.
+
+Shapes: N rows of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_rec.analysis.score_files import ScoreFiles
+from marigold_rec.config.schema import Task
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing that is predicted. `tasks`: the factors of the prediction, the condition first."""
+
+    name: str
+    kind: Literal["binary", "watch_time"]
+    space: Literal["observed", "all"]
+    label: str
+    observed_if: str | None
+    tasks: tuple[str, ...]
+
+    def score(self, files: ScoreFiles) -> NDArray[np.float32]:
+        """float32 [N]."""
+        score_N = files.score(self.tasks[0])
+        for task in self.tasks[1:]:
+            score_N = score_N * files.score(task)
+        return score_N
+
+    def label_of(self, files: ScoreFiles) -> NDArray[np.float32]:
+        """float32 [N]; NaN where not observed."""
+        label_N = files.label(self.tasks[0])
+        for task in self.tasks[1:]:
+            label_N = np.where(label_N == 1, files.label(task), label_N)
+        return label_N
+
+
+def targets_of(tasks: Sequence[Task]) -> tuple[Target, ...]:
+    """In the tasks' order; each conversion over all rows follows its task."""
+    return tuple(target for task in tasks for target in _targets(task, tasks))
+
+
+def _targets(task: Task, tasks: Sequence[Task]) -> Iterator[Target]:
+    yield Target(task.name, task.kind, "observed", task.label, task.observed_if, (task.name,))
+    if task.kind != "binary" or task.observed_if is None:
+        return
+    for condition in tasks:
+        if (
+            condition.kind == "binary"
+            and condition.label == task.observed_if
+            and condition.observed_if is None
+        ):
+            yield Target(
+                f"{task.name} over all rows",
+                "binary",
+                "all",
+                f"{condition.label} and {task.label}",
+                None,
+                (condition.name, task.name),
+            )
+            return

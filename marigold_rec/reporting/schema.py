@@ -1,0 +1,17 @@
+"""docs/report.schema.json: python -m marigold_rec.reporting.schema > docs/report.schema.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from marigold_rec.analysis.report import Report
+
+
+def schema_text() -> str:
+    """The JSON schema of report.json, for programs that read it."""
+    return json.dumps(Report.model_json_schema(mode="serialization"), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())

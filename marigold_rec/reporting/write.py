@@ -1,0 +1,49 @@
+"""report.json, report.md and report.html of one report: whole files or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from marigold_rec.analysis.report import Report
+from marigold_rec.reporting.markdown import report_markdown
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Writes the three files into `folder` (made if need be); the same report, the same bytes.
+
+    Raises ValueError when the report holds NaN or infinity. First rank only.
+    """
+    # Not above: matplotlib takes its time, and who only reads reports need not wait for it.
+    from marigold_rec.reporting.html import report_html
+
+    # Copies of a model (`model_copy`) are not checked when made, and pydantic writes NaN as null.
+    report = Report.model_validate(report.model_dump())
+    write_whole(
+        folder,
+        {
+            "report.json": report_json(report),
+            "report.md": report_markdown(report),
+            "report.html": report_html(report),
+        },
+    )
+
+
+def report_json(report: Report) -> str:
+    return json.dumps(report.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+
+
+def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
+    """Each file under a temporary name first: nobody opens half a file, nor a mix of two reports
+    after a full disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = {folder / f".{name}.tmp": folder / name for name in texts}
+    try:
+        for path, text in zip(temporary, texts.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+        for path, final in temporary.items():
+            path.rename(final)
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)

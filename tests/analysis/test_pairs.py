@@ -1,0 +1,74 @@
+"""Each row's pairs, counted one by one; their total against the training metric."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marigold_rec.analysis import pairs
+from marigold_rec.analysis.pairs import pairs_of_rows
+from marigold_rec.analysis.rows import Float64s, Rows
+from marigold_rec.metrics.ordered_pairs import xauc
+from tests.metrics.nasty_rows import SECONDS, WEIGHTS, second_rows
+
+
+def _one_by_one(rows: Rows) -> tuple[Float64s, Float64s]:
+    prediction, label = rows.score_N.astype(np.float64), rows.label_N.astype(np.float64)
+    order = np.sign(prediction[:, None] - prediction) * np.sign(label[:, None] - label)
+    differs = label[:, None] != label
+    return (differs * (0.5 + 0.5 * order)) @ rows.weights, differs @ rows.weights
+
+
+def _check(rows: Rows) -> None:
+    found, expected = pairs_of_rows(rows.score_N, rows.label_N, rows.weight_N), _one_by_one(rows)
+    total = rows.weights.sum()
+    for some, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(some, other, rtol=0, atol=1e-13 * total)
+
+
+_ROW = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(1, 3))
+
+
+@pytest.mark.parametrize("leaf_bits", [1, 2, 16])
+@given(triples=st.lists(_ROW, min_size=1, max_size=40))
+def test_equals_every_pair_counted(leaf_bits: int, triples: list[tuple[int, int, int]]) -> None:
+    prediction, label, weight = np.array(triples, np.float32).T
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "_LEAF_BITS", leaf_bits)
+        for weights in (None, weight):
+            rows = Rows(prediction.copy(), label.copy(), weights)
+            found = pairs_of_rows(rows.score_N, rows.label_N, rows.weight_N)
+            expected = _one_by_one(rows)
+            np.testing.assert_array_equal(found, expected, "integer weights: exact")
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("kind", SECONDS)
+@pytest.mark.parametrize("num_rows", [2, 3, 500])
+def test_equals_all_pairs_of_nasty_rows(kind: str, weights: str, num_rows: int) -> None:
+    rows = second_rows(kind, weights, num_rows)
+    rows = rows.take(rows.weights > 0)
+    _check(Rows(rows.predictions, rows.labels, rows.weights))
+    _check(Rows(rows.predictions, rows.labels))
+
+
+@pytest.mark.parametrize("weights", ["ones", "wide"])
+@pytest.mark.parametrize("num_rows", [1 << 17, 150_001])
+def test_the_total_of_many_rows_is_the_training_metric(num_rows: int, weights: str) -> None:
+    rows = second_rows("few", weights, num_rows)
+    right, different = pairs_of_rows(
+        rows.predictions, rows.labels, None if weights == "ones" else rows.weights
+    )
+    order = np.argsort(rows.predictions, kind="stable")
+    expected = xauc(*(column[order] for column in rows.oracle()))
+    weight = rows.weights.astype(np.float64)
+    assert (weight * right).sum() / (weight * different).sum() == pytest.approx(expected, rel=1e-10)
+
+
+def test_minus_zero_is_zero() -> None:
+    prediction, label = np.array([-0.0, 0, 1], np.float32), np.array([0, 1, -0.0], np.float32)
+    right, different = pairs_of_rows(prediction, label, None)
+    np.testing.assert_array_equal(right, [0.5, 0.5, 0])
+    np.testing.assert_array_equal(different, [1, 2, 1])

@@ -1,0 +1,259 @@
+"""launch/evaluate.py as people run it: the same report on any ranks, exit codes, hostile names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from tests.support.launches import (
+    AtBatch,
+    Raise,
+    ask_to_stop,
+    codes,
+    launch_evaluate,
+    launch_train,
+    strict_json,
+    summary,
+)
+from tests.support.runs import click_log, config_tree, write_config, write_days
+
+_COLUMNS = ("evaluation={user: user, item: item}",)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """runs/a and, trained for half the steps from another seed, runs/b; log/ below the same."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    days = {"2024-01-01": click_log(4000), "2024-01-02": _with_country(click_log(2000, seed=1))}
+    data = write_days(folder / "log", days)
+    config = write_config(config_tree(data, folder / "runs"), folder / "config.yaml")
+    for name, extra in (("a", ()), ("b", ("run.seed=8", "run.steps=20"))):
+        ended = launch_train(config, f"run.name={name}", *_COLUMNS, *extra, num_ranks=1)
+        assert codes(ended) == [0], ended[0].said
+    return folder
+
+
+def _with_country(table: pa.Table) -> pa.Table:
+    names = np.array(["PT", "<script>alert(1)</script>", "BR | x"])
+    return table.append_column("country", pa.array(names[np.arange(len(table)) % 3]))
+
+
+def evaluate(runs: Path, out: Path, *arguments: str, num_ranks: int = 1) -> dict[str, Any]:
+    ended = launch_evaluate(
+        "--checkpoint", str(runs / "runs" / "a"), "--out", str(out), *arguments,
+        num_ranks=num_ranks,
+    )  # fmt: skip
+    assert codes(ended) == [0] * num_ranks, ended[0].said
+    return strict_json((out / "report.json").read_text())
+
+
+def test_the_figures_are_those_of_the_scores(runs: Path, tmp_path: Path) -> None:
+    report = evaluate(runs, tmp_path / "out", "--keep-scores")
+    parts = sorted((tmp_path / "out" / "scores" / "model").glob("part-*"))
+    scores = pa.concat_tables([pq.read_table(part) for part in parts]).to_pandas()
+    log = pq.read_table(runs / "log" / "dt=2024-01-02" / "part-00000.parquet").to_pandas()
+    assert len(scores) == len(log) == report["data"]["rows"]
+    assert (scores["column.user"] == log["user"]).all()
+    by_name = {task["name"]: task for task in report["tasks"]}
+    click, conversion = log["click"] == 1, log["conversion"] == 1
+    whole = (scores["score.ctr"] * scores["score.cvr"]).to_numpy()
+    for name, label, score in (
+        ("ctr", click, scores["score.ctr"]),
+        ("cvr", conversion[click], scores["score.cvr"][click]),
+        ("cvr over all rows", click & conversion, whole),
+    ):
+        figures = by_name[name]["figures"]
+        assert by_name[name]["rows"] == len(label)
+        assert figures["auc"]["value"] == pytest.approx(roc_auc_score(label, score), rel=1e-9)
+        assert figures["log_loss"]["value"] == pytest.approx(log_loss(label, score), rel=1e-6)
+        assert figures["auc"]["low"] < figures["auc"]["value"] < figures["auc"]["high"]
+    ended = summary(runs / "runs" / "a")
+    for task in ("ctr", "cvr"):
+        for figure in ("auc", "log_loss", "ne", "calibration"):
+            found = by_name[task]["figures"][figure]["value"]
+            assert found == pytest.approx(ended[f"eval/{figure}/{task}"], rel=1e-9)
+    for figure in ("mae_s", "rmse_s", "r2_log", "xauc"):
+        found = by_name["watch_time"]["figures"][figure]["value"]
+        assert found == pytest.approx(ended[f"eval/{figure}/watch_time"], rel=1e-9)
+    assert report["training"]["steps"]
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_the_same_on_any_number_of_ranks(runs: Path, tmp_path: Path, num_ranks: int) -> None:
+    """The rows are cut between batches elsewhere, so that a score may round otherwise: 1e-6."""
+    slices = ("--slices", "country,price", "--baseline", str(runs / "runs" / "b"))
+    alone = evaluate(runs, tmp_path / "one", *slices)
+    together = evaluate(runs, tmp_path / "many", *slices, num_ranks=num_ranks)
+    assert together["world_size"] == num_ranks
+    for key in ("created", "world_size"):
+        del alone[key], together[key]
+    for key in alone:
+        if key not in ("tasks", "slices"):
+            assert together[key] == alone[key], key
+    for found, expected in zip(together["tasks"], alone["tasks"], strict=True):
+        _assert_close(found["figures"], expected["figures"])
+        assert {k: v for k, v in found.items() if isinstance(v, int | str)} == {
+            k: v for k, v in expected.items() if isinstance(v, int | str)
+        }
+
+    def by_name(report: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+        return {(s["name"], s["value"], s["task"]): s["figures"] for s in report["slices"]}
+
+    assert by_name(together).keys() == by_name(alone).keys()
+    for name, figures in by_name(alone).items():
+        _assert_close(by_name(together)[name], figures)
+
+
+def _assert_close(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name, figure in expected.items():
+        for key in ("value", "standard_error", "low", "high", "baseline", "delta"):
+            expected_value = figure[key]
+            if expected_value is not None:
+                expected_value = pytest.approx(expected_value, rel=1e-4, abs=1e-6)
+            assert found[name][key] == expected_value, (name, key)
+        assert found[name]["reason"] == figure["reason"]
+
+
+def test_a_model_against_itself_differs_by_nothing(runs: Path, tmp_path: Path) -> None:
+    report = evaluate(runs, tmp_path / "out", "--baseline", str(runs / "runs" / "a"))
+    for task in report["tasks"]:
+        for figure in task["figures"].values():
+            if figure["value"] is not None:
+                assert figure["delta"] == 0
+    assert all(found["p_value"] in (1.0, None) for found in report["slices"])
+
+
+def test_names_of_slices_stay_text(runs: Path, tmp_path: Path) -> None:
+    report = evaluate(runs, tmp_path / "out", "--slices", "country")
+    values = {s["value"] for s in report["slices"] if s["name"] == "country"}
+    assert values == {"PT", "<script>alert(1)</script>", "BR | x"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_nothing_but_the_report_is_left(runs: Path, tmp_path: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*")}
+    evaluate(runs, tmp_path / "out", "--baseline", str(runs / "runs" / "b"))
+    found = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert found == ["report.html", "report.json", "report.md"]
+    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*")} == before
+
+
+def test_without_users_items_and_training_files(runs: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(runs / "log" / "dt=2024-01-02", moved)
+    report = evaluate(
+        runs, tmp_path / "out", "--data", str(moved), "data.eval.dates=null",
+        "data.train.path=/nowhere", "evaluation={user: nobody, item: null}",
+    )  # fmt: skip
+    assert report["user"] is None
+    assert report["slices"] == []
+    ctr = report["tasks"][0]["figures"]
+    assert ctr["auc"]["value"] is not None
+    assert ctr["gauc"]["value"] is None
+    assert "evaluation.user" in ctr["gauc"]["reason"]
+    assert any("no column nobody" in warning for warning in report["warnings"])
+    assert any("training files" in warning for warning in report["warnings"])
+
+
+def test_a_slice_of_one_class_has_no_auc(runs: Path, tmp_path: Path) -> None:
+    report = evaluate(runs, tmp_path / "out", "--slices", "click")
+    found = {s["value"]: s for s in report["slices"] if s["task"] == "ctr" and s["name"] == "click"}
+    assert set(found) == {"0", "1"}
+    for value, label in (("0", "0"), ("1", "1")):
+        auc = found[value]["figures"]["auc"]
+        assert auc["value"] is None
+        assert f"labels are {label}" in auc["reason"]
+        assert found[value]["q_value"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--slices", "country,nothing"), 3, "has no column nothing"),
+        (("--data", "/nowhere/log"), 3, "/nowhere/log"),
+        (("evaluation.user=7",), 2, "evaluation.user"),
+        (("evaluation.usr=user",), 2, "did you mean"),
+        (("--baseline", "/nowhere/run"), 5, "/nowhere/run: no checkpoint"),
+    ],
+)
+def test_refusals(
+    runs: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    run = str(runs / "runs" / "a")
+    ended = launch_evaluate(
+        "--checkpoint", run, "--out", str(tmp_path / "out"), *arguments, num_ranks=2
+    )
+    assert codes(ended) == [code, code]
+    assert said in ended[0].said
+    assert "Traceback" not in ended[0].said
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_bad_checkpoints(runs: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(runs / "runs" / "a", broken)
+    [step] = (broken / "checkpoints").iterdir()
+    [first, *_] = sorted(step.glob("*.distcp"))
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    first.write_bytes(content)
+    for path, said in (
+        (broken, "sha256 differs"),
+        (step, "sha256 differs"),
+        (tmp_path / "none", "no checkpoint"),
+        (tmp_path, "no checkpoint"),
+    ):
+        [ended] = launch_evaluate("--checkpoint", str(path), "--out", str(tmp_path / "out"))
+        assert ended.code == 5, ended.said
+        assert said in ended.said
+        assert "Traceback" not in ended.said
+
+
+def test_a_folder_that_can_not_be_written(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = str(runs / "runs" / "a")
+    [ended] = launch_evaluate("--checkpoint", run, "--out", str(tmp_path / "file" / "out"))
+    assert ended.code == 2
+    assert "--out" in ended.said
+
+
+def test_damaged_data_is_refused_on_all_ranks(runs: Path, tmp_path: Path) -> None:
+    ended = launch_evaluate(
+        "--checkpoint", str(runs / "runs" / "a"), "--out", str(tmp_path / "out"),
+        num_ranks=2, faults=(AtBatch(3, 1, Raise(_damaged())),),
+    )  # fmt: skip
+    assert codes(ended) == [3, 3]
+    assert not (tmp_path / "out" / "scores").exists()
+
+
+def _damaged() -> Exception:
+    from marigold_rec.errors import DataError
+
+    return DataError("part-7.parquet row group 2: damaged")
+
+
+def test_a_signal_stops_all_ranks(runs: Path, tmp_path: Path) -> None:
+    ended = launch_evaluate(
+        "--checkpoint", str(runs / "runs" / "a"), "--out", str(tmp_path / "out"),
+        num_ranks=2, faults=(AtBatch(3, 1, ask_to_stop),),
+    )  # fmt: skip
+    assert codes(ended) == [143, 143]
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_trained_on_the_same_files_is_said(runs: Path, tmp_path: Path) -> None:
+    train_day = str(runs / "log" / "dt=2024-01-01")
+    report = evaluate(runs, tmp_path / "out", "--data", train_day, "data.eval.dates=null")
+    assert any("trained on 1 of these 1 files" in warning for warning in report["warnings"])
+    json.dumps(report, allow_nan=False)
