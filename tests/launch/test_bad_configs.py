@@ -38,7 +38,7 @@ balancer: {name: static}
 """
 SECTIONS = (
     "run, data, features, tasks, model, balancer, optimizer, sharding, checkpoint, logging, "
-    "distributed"
+    "evaluation, distributed"
 )
 
 
