@@ -144,6 +144,9 @@ class InMemoryReader:
         self._batches = batches
         self.batch_size = batch_size
 
+    def steps_left(self, start: Cursor) -> int:
+        return self.steps_per_epoch
+
     def batches(self, start: Cursor) -> Iterator[Batch]:
         return itertools.cycle(self._batches)
 

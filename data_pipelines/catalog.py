@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import socket
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain
 
 import pyarrow as pa
 import pyarrow.types as pat
 
-from data_pipelines.footers import Footer, read_footers
-from data_pipelines.listing import Dates, ListedFile, list_files
-from data_pipelines.schema_drift import schema_drift
+from data_pipelines.bad_files import OnBadFile, judge_files, refuse_or_skip
+from data_pipelines.event_time import TimeSpan
+from data_pipelines.footers import read_footers
+from data_pipelines.listing import Dates, list_files
+from data_pipelines.null_columns import NullColumns
+from data_pipelines.pinned_schema import PinnedSchema, hash_of_types
+from data_pipelines.schema_drift import column_types
 from data_pipelines.storage import Storage
 from marigold_rec.config import Config, resolve_tables
 from marigold_rec.config.nearest import did_you_mean
-from marigold_rec.errors import DataError
 from marigold_rec.transforms import FeatureTransforms, plain_type
 
 _HUGE_GROUP_ROWS = 4_000_000
@@ -39,6 +43,21 @@ class DataFile:
     rows_per_group: tuple[int, ...]
     bytes_per_group: tuple[int, ...]
     """Uncompressed; with `size`, what tells that the file has been replaced since."""
+    modified: str | None = None
+    """See FileState: tells of a replacement that has the same size and row groups."""
+    time: TimeSpan | None = None
+    """Of the time column that was asked for."""
+
+
+@dataclass(frozen=True)
+class ScanRules:
+    """What a scan does beyond finding the files; the fields of `data` that it follows."""
+
+    on_bad_file: OnBadFile = "fail"
+    max_skipped_files: float = 0.01
+    pinned: PinnedSchema | None = None
+    time: str | None = None
+    """Column whose span is read from the statistics."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +68,22 @@ class Catalog:
     files: tuple[DataFile, ...]
     schema: pa.Schema
     """Of the first file, without metadata; the other files hold the same columns."""
-    nulls: dict[str, int]
-    """Column -> nulls in all files, of the columns asked for whose statistics are complete."""
+    all_null: frozenset[str]
+    """Those of the columns asked for that hold no value, by statistics that are complete."""
     warnings: tuple[str, ...]
     ignored: tuple[str, ...]
     """Paths of files below the folder that are not read."""
+    skipped: tuple[str, ...] = ()
+    """Paths of bad files that are left out (`ScanRules.on_bad_file`): they stand in `warnings`."""
+    host: str = field(default_factory=socket.gethostname, compare=False)
+    """Where it was scanned."""
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of every file's name, size and row groups: what a place in the rows means.
 
-        Names count from the folder scanned, so that a log may be moved as a whole.
+        Names count from the folder scanned and times do not count, so that a log may be moved or
+        copied as a whole.
         """
         root = self.storage.root.rstrip("/")
         files = [(f.path.removeprefix(root), f.size, f.rows_per_group) for f in self.files]
@@ -84,53 +108,62 @@ class Catalog:
         return self.files[index], group - self._first_groups[index]
 
 
-def scan(path: str, dates: Dates | None = None, columns: Sequence[str] | None = None) -> Catalog:
+def schema_hash(catalog: Catalog) -> str:
+    """16 hex digits of every column's name and type, in any order."""
+    return hash_of_types(column_types(catalog.schema))
+
+
+def scan(
+    path: str,
+    dates: Dates | None = None,
+    columns: Sequence[str] | None = None,
+    rules: ScanRules = ScanRules(),
+) -> Catalog:
     """Reads all footers below `path` (a file, a folder, or any fsspec URL of one).
 
     `dates`: first and last day (both included) of dt=YYYY-MM-DD folders. `columns`: those that will
-    be read: their nulls are counted, and drift of any other column is only a warning (None: every
-    column counts as needed, no nulls are counted).
+    be read: it is noticed which have no value, and drift of any other column is only a warning
+    (None: every column counts as needed, no nulls are looked for).
 
     Raises DataError: no files, a day without files, broken files (all of them), schema drift.
     """
     storage = Storage(path)
     listing = list_files(storage, dates)
-    footers = read_footers(storage, listing.files, columns or ())
-    warnings = _check_drift(listing.files, footers, columns)
+    nulls = NullColumns(columns or ())
+    footers = read_footers(storage, listing.files, nulls, rules.time)
+    # Drift of the time column would make two splits' times incomparable.
+    needed = None if columns is None else {*columns, *filter(None, [rules.time])}
+    judged = judge_files(listing.files, footers, needed, rules.pinned)
+    refuse_or_skip(judged, listing.files, rules.on_bad_file, rules.max_skipped_files)
     files = tuple(
-        DataFile(file.path, file.size, file.day, footer.rows_per_group, footer.bytes_per_group)
-        for file, footer in zip(listing.files, footers, strict=True)
+        DataFile(
+            path=file.path,
+            size=file.size,
+            day=file.day,
+            rows_per_group=footer.rows_per_group,
+            bytes_per_group=footer.bytes_per_group,
+            modified=file.modified,
+            time=footer.time,
+        )
+        for file, footer in judged.good
     )
+    warnings = [f"skipped: {line}" for lines in judged.bad.values() for line in lines]
+    warnings += judged.warnings
     warnings += [
         f"{file.path}: a row group of {max(file.rows_per_group):,} rows is held in memory whole; "
         f"write row groups of at most {_HUGE_GROUP_ROWS:,} rows"
         for file in files
         if max(file.rows_per_group, default=0) > _HUGE_GROUP_ROWS
     ]
-    nulls = {
-        name: sum(footer.nulls[name] for footer in footers)
-        for name in columns or ()
-        if all(name in footer.nulls for footer in footers)
-    }
-    return Catalog(storage, files, footers[0].schema, nulls, tuple(warnings), listing.ignored)
-
-
-def _check_drift(
-    files: Sequence[ListedFile], footers: Sequence[Footer], columns: Sequence[str] | None
-) -> list[str]:
-    """Warnings about drift. Raises DataError with every error line."""
-    needed = None if columns is None else set(columns)
-    errors: list[str] = []
-    warnings: list[str] = []
-    for file, footer in zip(files[1:], footers[1:], strict=True):
-        if footer.schema.equals(footers[0].schema):
-            continue
-        found = schema_drift(file.path, footer.schema, files[0].path, footers[0].schema, needed)
-        errors += found[0]
-        warnings += found[1]
-    if errors:
-        raise DataError([*errors, "write these files again alike, or move them away"])
-    return warnings
+    return Catalog(
+        storage,
+        files,
+        judged.good[0][1].schema,
+        nulls.candidates,
+        tuple(warnings),
+        listing.ignored,
+        tuple(judged.bad),
+    )
 
 
 def needed_columns(config: Config) -> tuple[str, ...]:
@@ -156,7 +189,7 @@ def check_data(catalog: Catalog, config: Config) -> list[str]:
         if task.observed_if is not None:
             key = f"tasks.{task.name}.observed_if"
             problems += _number_problems(key, task.observed_if, catalog.schema)
-        if catalog.num_rows and catalog.nulls.get(task.label) == catalog.num_rows:
+        if catalog.num_rows and task.label in catalog.all_null:
             problems.append(
                 f"tasks.{task.name}.label: column {task.label!r} is null in all "
                 f"{catalog.num_rows:,} rows; there is nothing to learn from or to be judged by"

@@ -1,17 +1,23 @@
-"""Reads the footers of all files, once and in parallel: rows, schema, and nulls per column."""
+"""Reads the footers of all files, once and in parallel: rows, schema, nulls and times."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as pat
 
+from data_pipelines.column_chunks import ColumnChunk, column_chunks
+from data_pipelines.event_time import TimeSpan, file_span
 from data_pipelines.listing import ListedFile
+from data_pipelines.null_columns import NullColumns
 from data_pipelines.storage import Storage
-from marigold_rec.errors import DataError
+from marigold_rec.transforms import plain_type
 
 # Footers are small: waiting for the storage is what takes time.
 _THREADS = 16
@@ -25,56 +31,77 @@ class Footer:
     bytes_per_group: tuple[int, ...]
     """Uncompressed."""
     schema: pa.Schema
-    nulls: dict[str, int]
-    """Column -> nulls in the file, of the columns asked for whose statistics are complete."""
+    time: TimeSpan | None
+    """Of the time column asked for; None without one."""
 
 
 def read_footers(
-    storage: Storage, files: Sequence[ListedFile], null_columns: Sequence[str] = ()
-) -> list[Footer]:
-    """The footer of each file. Raises one DataError that lists all files that cannot be read."""
+    storage: Storage, files: Sequence[ListedFile], nulls: NullColumns, time: str | None
+) -> list[Footer | str]:
+    """The footer of each file, or what is wrong with the file: the caller judges all at once.
+
+    `nulls` is shown every file that it asks for; `time`: the column whose span is wanted.
+    """
     with ThreadPoolExecutor(min(_THREADS, len(files))) as pool:
-        results = list(pool.map(lambda file: _read(storage, file, null_columns), files))
-    broken = [result for result in results if isinstance(result, str)]
-    if broken:
-        raise DataError(
-            f"{len(broken)} of {len(files)} files are broken:\n"
-            + "\n".join(broken)
-            + "\nwrite them again or move them away"
-        )
-    return [result for result in results if isinstance(result, Footer)]
+        return list(pool.map(lambda file: _read(storage, file, nulls, time), files))
 
 
-def _read(storage: Storage, file: ListedFile, null_columns: Sequence[str]) -> Footer | str:
-    """The footer, or what is wrong with the file: the caller reports all broken files at once."""
+def _read(storage: Storage, file: ListedFile, nulls: NullColumns, time: str | None) -> Footer | str:
     if file.size == 0:
         return f"{file.path}: 0 bytes"
+    where = f"{file.path}: {file.size:,} bytes, no readable Parquet footer"
     try:
         with storage.open_parquet(file.path) as parquet:
             metadata, schema = parquet.metadata, parquet.schema_arrow
-    except (pa.ArrowException, OSError) as error:
-        return f"{file.path}: {file.size:,} bytes, no readable Parquet footer ({error})"
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    return Footer(
-        rows_per_group=tuple(group.num_rows for group in groups),
-        bytes_per_group=tuple(group.total_byte_size for group in groups),
-        schema=schema.remove_metadata(),
-        nulls=_nulls(metadata, null_columns),
-    )
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        rows = tuple(group.num_rows for group in groups)
+        sizes = tuple(group.total_byte_size for group in groups)
+        if problem := _contradiction(metadata, schema, rows, sizes):
+            return f"{where} ({problem})"
+        span = None
+        if nulls.candidates or time is not None:
+            chunks = column_chunks(storage, file.path, file.size, metadata)
+            nulls.look(chunks)
+            span = None if time is None else _span(chunks, rows, schema, time)
+    # A storage library may raise anything of its own; a damaged name is a UnicodeDecodeError.
+    except Exception as error:
+        return f"{where} ({error})"
+    return Footer(rows, sizes, schema.remove_metadata(), span)
 
 
-def _nulls(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
-    index_of = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
-    nulls: dict[str, int] = {}
-    for name in columns:
-        if name not in index_of:
-            continue
-        total = 0
-        for group in range(metadata.num_row_groups):
-            statistics = metadata.row_group(group).column(index_of[name]).statistics
-            if statistics is None or not statistics.has_null_count:
-                break
-            total += statistics.null_count
-        else:
-            nulls[name] = total
-    return nulls
+def _span(
+    chunks: Sequence[Sequence[ColumnChunk]], rows: Sequence[int], schema: pa.Schema, time: str
+) -> TimeSpan | None:
+    return file_span(chunks, rows, schema.field(time).type, time) if time in schema.names else None
+
+
+def _contradiction(
+    metadata: pq.FileMetaData, schema: pa.Schema, rows: Sequence[int], sizes: Sequence[int]
+) -> str | None:
+    """How the footer contradicts itself: it has no checksum, and pyarrow compares nothing."""
+    if sum(rows) != metadata.num_rows or min([*rows, *sizes], default=0) < 0:
+        return f"its row groups hold {sum(rows):,} rows, the file {metadata.num_rows:,}"
+    for field in _as_written(metadata):
+        found = plain_type(schema.field(field.name).type) if field.name in schema.names else None
+        if found is not None and _is_resigned(plain_type(field.type), found):
+            return f"its two schemas say {field.type} and {found} of column {field.name!r}"
+    return None
+
+
+def _as_written(metadata: pq.FileMetaData) -> Sequence[pa.Field]:
+    """The schema that Arrow keeps beside Parquet's own; empty if there is none."""
+    written = (metadata.metadata or {}).get(b"ARROW:schema")
+    if written is None:
+        return ()
+    try:
+        return list(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(written))))
+    except (binascii.Error, pa.ArrowException, OSError):
+        return ()  # pyarrow makes do without it too
+
+
+def _is_resigned(written: pa.DataType, found: pa.DataType) -> bool:
+    """One bit makes a signed column unsigned. (Other differences may be the writer's choice.)"""
+    if not (pat.is_integer(written) and pat.is_integer(found)):
+        return False
+    same_width = written.bit_width == found.bit_width
+    return same_width and pat.is_signed_integer(written) != pat.is_signed_integer(found)

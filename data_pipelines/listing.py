@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from data_pipelines.storage import Storage
+from data_pipelines.storage import FileState, Storage
 from marigold_rec.errors import DataError
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
@@ -24,6 +24,8 @@ class ListedFile:
     size: int
     day: datetime.date | None
     """Of the dt= folder that the file lies in."""
+    modified: str | None = None
+    """See FileState."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def _find(storage: Storage) -> tuple[list[ListedFile], list[str]]:
         if below and not path.endswith(_SUFFIXES):
             ignored.append(path)
             continue
-        found.append(ListedFile(path, int(infos[path]["size"]), _day(path)))
+        state = FileState.of(infos[path])
+        found.append(ListedFile(path, state.size, _day(path), state.modified))
     return found, ignored
 
 

@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_pipelines.catalog import Catalog
+from marigold_rec.errors import DataError
+from marigold_rec.transforms import plain_type
+
+_PIECE_ROWS = 1 << 20
 
 
 def count_ids(catalog: Catalog, column: str, ids: pa.Array) -> NDArray[np.int64]:
-    """Rows of `catalog` whose `column` holds each of `ids` (distinct, of the column's type).
+    """Rows of `catalog` whose `column` holds each of `ids` (distinct, no null).
 
-    Reads this column only, row group by row group; memory for the ids alone. Raises what pyarrow
-    raises for a file that can't be read.
+    Where the column is of another type than the ids, both count by their text: 7 is "7". Reads this
+    column only, row group by row group; memory for as many rows as ids. Raises DataError for a file
+    that can't be read, or that has no such column.
     """
+    if plain_type(catalog.schema.field(column).type) != ids.type:
+        ids = ids.cast(pa.string())
     counts = np.zeros(len(ids), np.int64)
     options = pc.SetLookupOptions(value_set=ids, skip_nulls=True)
-    for file in catalog.files:
-        with catalog.storage.open_parquet(file.path) as parquet:
-            for group in range(parquet.num_row_groups):
-                values = parquet.read_row_group(group, columns=[column]).column(0)
-                found = pc.call_function("index_in", [values.cast(ids.type)], options)
-                counts += np.bincount(found.drop_null().to_numpy(), minlength=len(ids))
+    # Each lookup hashes all ids first: for small row groups that alone would take most of the time.
+    for values in _pieces(catalog, column, ids.type, max(_PIECE_ROWS, len(ids))):
+        found = pc.call_function("index_in", [values], options)
+        counts += np.bincount(found.drop_null().to_numpy(), minlength=len(ids))
     return counts
+
+
+def _pieces(
+    catalog: Catalog, column: str, kind: pa.DataType, least_rows: int
+) -> Iterator[pa.ChunkedArray]:
+    """The column's values as `kind`; the last piece may have fewer than `least_rows`."""
+    pending: list[pa.Array] = []
+    for file in catalog.files:
+        for values in _row_groups(catalog, file.path, column, kind):
+            pending += values.chunks
+            if sum(map(len, pending)) >= least_rows:
+                yield pa.chunked_array(pending, kind)
+                pending = []
+    yield pa.chunked_array(pending, kind)
+
+
+def _row_groups(
+    catalog: Catalog, path: str, column: str, kind: pa.DataType
+) -> Iterator[pa.ChunkedArray]:
+    try:
+        with catalog.storage.open_parquet(path) as parquet:
+            for group in range(parquet.num_row_groups):
+                yield parquet.read_row_group(group, columns=[column]).column(column).cast(kind)
+    # A storage library may raise anything of its own.
+    except Exception as error:
+        raise DataError(
+            f"{path}: column {column!r} can't be read ({type(error).__name__}: {error})"
+        ) from error

@@ -2,14 +2,15 @@
 
 Rows (not row groups) are cut into equal intervals, so that every rank takes the same number of
 steps whatever the files look like. All state of an epoch's order is (seed, epoch, rank, world
-size); a position in it is one integer.
+size); a position in it is one integer. What other numbers of ranks leave of an epoch is shared out
+in rest.py.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -35,13 +36,17 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Pieces that are decoded and shuffled together."""
+    """Pieces that are decoded and shuffled together, or a part of their rows."""
 
     index: int
     first_row: int
     """Position of the block's first row in the rank's order."""
     num_rows: int
     pieces: tuple[Piece, ...]
+    stream: tuple[int, ...]
+    """Names the random stream of its permutation: no two blocks of a run have the same."""
+    start: int = 0
+    """Of the permuted rows it holds `num_rows` from this one on: others have read the rest."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,25 @@ class RankOrder:
     """The order in which one rank reads its rows in one epoch."""
 
     seed: int
-    epoch: int
-    rank: int
     is_shuffled: bool
-    num_rows: int
+    most_rows: int
+    """Rows of the rank that has the most: it says how many steps all ranks take."""
     blocks: tuple[Block, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return self.blocks[-1].first_row + self.blocks[-1].num_rows if self.blocks else 0
 
     def permutation(self, block: Block) -> np.ndarray | None:
         """int64 [rows of the block]: which row of the joined pieces comes next; None: as is."""
-        if not self.is_shuffled:
+        joined_rows = sum(piece.num_rows for piece in block.pieces)
+        if self.is_shuffled:
+            rows = _stream(self.seed, *block.stream).permutation(joined_rows)
+        elif block.num_rows == joined_rows:
             return None
-        stream = _stream(self.seed, self.epoch, self.rank, block.index)
-        return stream.permutation(block.num_rows)
+        else:
+            rows = np.arange(joined_rows)
+        return rows[block.start : block.start + block.num_rows]
 
     def block_at(self, position: int) -> int:
         """Index of the block that holds the row at `position`; len(blocks) at the very end."""
@@ -120,12 +132,49 @@ def plan_epoch(
 
     With `shuffle_rows` == 0 each rank reads one interval of all rows, in the order of files.
     """
-    ends = list(accumulate(rows_per_group))
-    num_rows = ends[-1] if ends else 0
-    is_shuffled = shuffle_rows > 0
-    parts: list[tuple[Piece, ...]] = []
+    windows = epoch_windows(rows_per_group, world_size, shuffle_rows)
+    blocks = window_blocks(
+        rows_per_group,
+        windows,
+        world_size=world_size,
+        rank=rank,
+        shuffle_rows=shuffle_rows,
+        stream=(epoch, rank),
+    )
+    most_rows = -(-sum(rows_per_group) // world_size)
+    return RankOrder(seed, shuffle_rows > 0, most_rows, in_order(blocks))
+
+
+def epoch_windows(
+    rows_per_group: Sequence[int], world_size: int, shuffle_rows: int, first: int = 0
+) -> list[tuple[int, int]]:
+    """[start, stop) of the windows of all rows from row `first` on.
+
+    All but the last hold a multiple of the ranks, so that the ranks' totals differ by one row at
+    most, as if there were one window.
+    """
     group_rows = _usual_group_rows(rows_per_group)
-    for start, stop in _windows(num_rows, world_size, shuffle_rows, group_rows):
+    windows = _windows(sum(rows_per_group) - first, world_size, shuffle_rows, group_rows)
+    return [(first + start, first + stop) for start, stop in windows]
+
+
+def window_blocks(
+    rows_per_group: Sequence[int],
+    windows: Iterable[tuple[int, int]],
+    *,
+    world_size: int,
+    rank: int,
+    shuffle_rows: int,
+    stream: tuple[int, ...],
+) -> list[Block]:
+    """What `rank` reads of the windows; `stream` begins the names of the blocks' streams.
+
+    The blocks have no place in an order yet, see `in_order`.
+    """
+    ends = list(accumulate(rows_per_group))
+    group_rows = _usual_group_rows(rows_per_group)
+    parts: list[tuple[Piece, ...]] = []
+    for start, stop in windows:
         low, high = rank_interval(stop - start, rank, world_size)
         count = 1
         if 0 < shuffle_rows < group_rows:
@@ -135,13 +184,21 @@ def plan_epoch(
         for first, last in pairwise(edges):
             pieces = _pieces(ends, first, last)
             if pieces:  # fewer rows than ranks leave some rank's part of a window empty
-                parts += [tuple(pieces)] if is_shuffled else _file_order_parts(pieces)
-    blocks = []
+                parts += [tuple(pieces)] if shuffle_rows > 0 else _file_order_parts(pieces)
+    return [
+        Block(0, 0, sum(piece.num_rows for piece in part), part, (*stream, index))
+        for index, part in enumerate(parts)
+    ]
+
+
+def in_order(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """The blocks, each told its place."""
+    placed: list[Block] = []
     first_row = 0
-    for index, part in enumerate(parts):
-        blocks.append(Block(index, first_row, sum(piece.num_rows for piece in part), part))
-        first_row += blocks[-1].num_rows
-    return RankOrder(seed, epoch, rank, is_shuffled, first_row, tuple(blocks))
+    for index, block in enumerate(blocks):
+        placed.append(replace(block, index=index, first_row=first_row))
+        first_row += block.num_rows
+    return tuple(placed)
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
@@ -162,10 +219,6 @@ def _usual_group_rows(rows_per_group: Sequence[int]) -> int:
 def _windows(
     num_rows: int, world_size: int, shuffle_rows: int, group_rows: int
 ) -> list[tuple[int, int]]:
-    """[start, stop) of the windows: all but the last a multiple of the ranks.
-
-    So the ranks' totals differ by one row at most, as if there were one window.
-    """
     per_rank = num_rows // world_size
     if shuffle_rows == 0:
         edges = [0]

@@ -14,15 +14,9 @@ from data_pipelines.blocks import BatchShape, DecodedBlock, Part, assemble
 from data_pipelines.catalog import Catalog
 from data_pipelines.label_limit import LabelLimit, named_sources
 from data_pipelines.labels import LabelColumns, Tally
-from data_pipelines.partition import (
-    Block,
-    RankOrder,
-    plan_epoch,
-    rank_interval,
-    require_one_step,
-    steps,
-)
+from data_pipelines.partition import Block, RankOrder, rank_interval, require_one_step, steps
 from data_pipelines.prefetch import Prefetched
+from data_pipelines.rest import plan_rest, rows_left
 from data_pipelines.row_groups import RowGroups
 from marigold_rec.batch import Batch, Cursor
 from marigold_rec.config import Config, resolve_tables
@@ -150,6 +144,13 @@ class ParquetReader:
         """Batches of an epoch, the same on every rank."""
         return steps(self._catalog.num_rows, self._world_size, self._batch_size)
 
+    def steps_left(self, start: Cursor) -> int:
+        """Batches of the rest of the epoch from `start` on: what `batches(start)` gives.
+
+        The same on every rank, where the ranks stand at the same step.
+        """
+        return len(self._nominal_positions(start.rows, self._plan(start)))
+
     @property
     def num_rows(self) -> int:
         """Rows of this rank, per epoch."""
@@ -177,7 +178,8 @@ class ParquetReader:
         LABELS_TO_JUDGE labels of the task are counted, or all of an epoch. (The rest of an epoch,
         after a resume, may be few labels: it is judged only with so many.)
         """
-        limit = self.steps_per_epoch * self._batch_size
+        num_rows = rows_left(self._catalog.num_rows, start.legs)
+        limit = steps(num_rows, self._world_size, self._batch_size) * self._batch_size
         if not 0 <= start.rows <= limit:
             raise DataError(
                 f"the run stands at row {start.rows:,} of rank {self._rank}'s part of the data, "
@@ -187,22 +189,27 @@ class ParquetReader:
         items = Prefetched(self._generate(start), _BATCHES_AHEAD, "marigold-batches")
         return BatchStream(items, self._counts, self._limit)
 
-    def _generate(self, start: Cursor) -> Generator[_Counted, None, None]:
-        order = plan_epoch(
+    def _plan(self, start: Cursor) -> RankOrder:
+        return plan_rest(
             self._catalog.rows_per_group,
+            start.legs,
             seed=self._seed,
             epoch=start.epoch,
             world_size=self._world_size,
             rank=self._rank,
             shuffle_rows=self._shuffle_rows,
         )
+
+    def _generate(self, start: Cursor) -> Generator[_Counted, None, None]:
+        order = self._plan(start)
+        is_whole = start.rows == 0 and not start.legs
         position = min(start.rows, order.num_rows)
         first_block = order.block_at(position)
         blocks = self._decoded_blocks(order, first_block)
         rest: Part | None = None
         skip = position - order.blocks[first_block].first_row if position < order.num_rows else 0
         try:
-            for nominal in self._nominal_positions(start.rows, order.num_rows):
+            for nominal in self._nominal_positions(start.rows, order):
                 parts: list[Part] = []
                 begun: list[_BlockCounts] = []
                 wanted = min(self._batch_size, order.num_rows - position)
@@ -210,7 +217,7 @@ class ParquetReader:
                     if rest is None:
                         block = next(blocks)
                         is_last = position + block.num_rows - skip == order.num_rows
-                        begun.append(_counts_of(block, ends_epoch=is_last and start.rows == 0))
+                        begun.append(_counts_of(block, ends_epoch=is_last and is_whole))
                         rest = Part(block, skip, block.num_rows)
                         skip = 0
                     taken = min(wanted, rest.num_rows)
@@ -219,19 +226,18 @@ class ParquetReader:
                     rest = rest if rest.num_rows else None
                     wanted -= taken
                     position += taken
-                cursor = Cursor(start.epoch, position if parts else nominal)
+                cursor = Cursor(start.epoch, position if parts else nominal, start.legs)
                 yield assemble(parts, self._shape, cursor), tuple(begun)
         finally:
             blocks.close()
 
-    def _nominal_positions(self, start: int, num_rows: int) -> range:
+    def _nominal_positions(self, start: int, order: RankOrder) -> range:
         """Where each batch yet to come ends, if every rank had the rows of the largest."""
         size = self._batch_size
-        largest = -(-self._catalog.num_rows // self._world_size)
         # Within the filling, positions count whole batches; else a start between batches (another
         # batch size before) must lose no row.
-        begin = start if start < num_rows else -(-start // size) * size
-        count = max(0, -(-(largest - begin) // size))
+        begin = start if start < order.num_rows else -(-start // size) * size
+        count = max(0, -(-(order.most_rows - begin) // size))
         return range(begin + size, begin + size * count + 1, size)
 
     def _decoded_blocks(self, order: RankOrder, first: int) -> Generator[DecodedBlock, None, None]:

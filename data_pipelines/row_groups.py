@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from data_pipelines.catalog import Catalog, DataFile
 from data_pipelines.kept_footers import KeptFooters
 from data_pipelines.partition import Piece
+from data_pipelines.replacement import ReplacementCheck
 from marigold_rec.errors import DataError
 from marigold_rec.transforms import plain_type
 
@@ -38,6 +39,7 @@ class RowGroups:
         self._decoded: OrderedDict[int, pa.Table] = OrderedDict()
         self._decoding: dict[int, threading.Lock] = {}
         self._footers = KeptFooters()
+        self._replacement = ReplacementCheck(catalog)
 
     def read(self, piece: Piece) -> pa.Table:
         """The rows of `piece`, without a copy of the decoded group.
@@ -74,17 +76,16 @@ class RowGroups:
     def _decode(self, file: DataFile, group: int) -> pa.Table:
         storage = self._catalog.storage
         try:
-            size = storage.size(file.path)
-            if size != file.size:
-                raise DataError(_replaced(file, f"it has {size:,} bytes, had {file.size:,}"))
+            state = self._replacement.look(file)
             footer = self._footers.get(file.path)
             with storage.open_parquet(
                 file.path, verify_checksums=self._verify_checksums, metadata=footer
             ) as parquet:
-                _require_same_group(file, group, parquet.metadata)
+                self._replacement.check(file, group, state, parquet.metadata)
                 if footer is None:
                     self._footers.add(file.path, parquet.metadata)
                 table = parquet.read_row_group(group, columns=self._columns, use_threads=False)
+                _require_sound(file, group, table, parquet.metadata, self._columns)
             table = table.select(self._columns)
             if table.schema != self._schema:
                 table = table.cast(self._schema)
@@ -99,21 +100,27 @@ class RowGroups:
         return table
 
 
-def _require_same_group(file: DataFile, group: int, metadata: pq.FileMetaData) -> None:
-    """Looks at this one row group only: all of them, at each, would be quadratic."""
-    if metadata.num_row_groups != len(file.rows_per_group):
-        found = f"it has {metadata.num_row_groups:,} row groups, had {len(file.rows_per_group):,}"
-        raise DataError(_replaced(file, found))
+def _require_sound(
+    file: DataFile, group: int, table: pa.Table, metadata: pq.FileMetaData, columns: list[str]
+) -> None:
+    """What pyarrow leaves unsaid of a footer that was damaged: pages have checksums, it has none.
+
+    Only after pyarrow has read the columns: its view of a damaged chunk ends the process.
+    """
+    if table.num_rows != file.rows_per_group[group]:
+        raise DataError(
+            f"{file.path} row group {group}: holds {table.num_rows:,} rows, its footer says "
+            f"{file.rows_per_group[group]:,}; the file is damaged; write it again"
+        )
     found = metadata.row_group(group)
-    if found.num_rows != file.rows_per_group[group]:
-        rows = f"{found.num_rows:,} rows, had {file.rows_per_group[group]:,}"
-        raise DataError(_replaced(file, f"its row group {group} has {rows}"))
-    if found.total_byte_size != file.bytes_per_group[group]:
-        raise DataError(_replaced(file, f"its row group {group} is not the one that was scanned"))
-
-
-def _replaced(file: DataFile, what: str) -> str:
-    return (
-        f"{file.path}: the file was replaced while the run reads it: {what}; "
-        "write new data into new files, and restart"
-    )
+    for index in range(metadata.num_columns):
+        path = metadata.schema.column(index).path
+        if path.split(".")[0] not in columns:
+            continue
+        chunk = found.column(index)
+        size, uncompressed = chunk.total_compressed_size, chunk.total_uncompressed_size
+        if chunk.compression == "UNCOMPRESSED" and size != uncompressed:
+            raise DataError(
+                f"{file.path} row group {group}: column {path!r} is said to be uncompressed, "
+                f"but {uncompressed:,} bytes lie in {size:,}; the file is damaged; write it again"
+            )

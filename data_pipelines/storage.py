@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,38 @@ from typing import Any
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+# What file systems call a file's version, the surest first.
+_VERSIONS = ("ETag", "etag", "version_id", "generation", "md5Hash", "checksum", "mtime",
+             "LastModified", "last_modified", "updated", "created")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells one state of a file from another without reading it."""
+
+    size: int
+    modified: str | None
+    """Changes whenever the file is written: a local file's time of change, an object's ETag. None
+    where the file system tells no such thing."""
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> FileState:
+        """From what an fsspec file system tells of a file."""
+        for key in _VERSIONS:
+            if (found := info.get(key)) is not None:
+                # A listing may tell a number where a look at the file tells a date.
+                is_date = isinstance(found, datetime.datetime)
+                found = found.timestamp() if is_date else found
+                return cls(int(info["size"]), f"{key}={found}")
+        return cls(int(info["size"]), None)
+
+    def differs_from(self, modified: str | None) -> bool:
+        """Whether this is another state than the one `modified` then. No, where nobody can tell."""
+        if self.modified is None or modified is None:
+            return False
+        same_kind = self.modified.partition("=")[0] == modified.partition("=")[0]
+        return same_kind and self.modified != modified
 
 
 @dataclass(frozen=True)
@@ -22,7 +55,8 @@ class Storage:
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        return url_to_fs(self.url)
+        # Listings are not kept: a look at a file must see it as it is now.
+        return url_to_fs(self.url, use_listings_cache=False)
 
     @property
     def file_system(self) -> Any:
@@ -37,11 +71,18 @@ class Storage:
     def is_local(self) -> bool:
         return isinstance(self.file_system, LocalFileSystem)
 
-    def size(self, path: str) -> int:
-        """Bytes of the file now. Raises FileNotFoundError."""
+    def state(self, path: str) -> FileState:
+        """The file as it is now, by one look. Raises FileNotFoundError."""
         if self.is_local:
-            return os.stat(path).st_size
-        return int(self.file_system.size(path))
+            found = os.stat(path)
+            return FileState.of({"size": found.st_size, "mtime": found.st_mtime})
+        return FileState.of(self.file_system.info(path))
+
+    def read(self, path: str, start: int, size: int) -> bytes:
+        """At most `size` bytes from `start` on."""
+        with self.file_system.open(path, "rb") as file:
+            file.seek(start)
+            return file.read(size)
 
     @contextmanager
     def open_parquet(
@@ -50,11 +91,13 @@ class Storage:
         *,
         verify_checksums: bool = False,
         metadata: pq.FileMetaData | None = None,
+        buffer_size: int = 0,
     ) -> Generator[pq.ParquetFile, None, None]:
         """The file with its footer read, unless `metadata` is that footer.
 
         Remote column chunks are fetched in few large requests (pre_buffer); on a local disk that
-        would only cost memory.
+        would only cost memory. With `buffer_size`, chunks are read in pieces of that many bytes and
+        never held whole.
         """
         with ExitStack() as opened:
             # ParquetFile closes only what it has opened itself, which a remote file is not.
@@ -66,7 +109,8 @@ class Storage:
                     source,
                     metadata=metadata,
                     page_checksum_verification=verify_checksums,
-                    pre_buffer=not self.is_local,
+                    pre_buffer=not self.is_local and not buffer_size,
+                    buffer_size=buffer_size,
                 )
             )
 

@@ -9,10 +9,10 @@ import torch
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.types import ShardingPlan
 
-from data_pipelines.catalog import Catalog, check_data, needed_columns, scan
+from data_pipelines.catalog import Catalog, needed_columns, scan
 from data_pipelines.partition import require_one_step
+from data_pipelines.preflight import look_at_split, rules_of, split_problems
 from data_pipelines.reader import ParquetReader
-from data_pipelines.schema_drift import schema_drift
 from data_pipelines.synthetic import ensure_log
 from marigold_rec.balancing import build_balancer
 from marigold_rec.config import Config, Table, resolve_tables
@@ -61,7 +61,7 @@ def find_eval_data(config: Config, ranks: Ranks) -> Catalog:
 def find_train_files(config: Config) -> Catalog:
     """What the training split holds now, not held against the config. Raises DataError."""
     split = config.data.train
-    return scan(split.path or _root(config), split.dates)
+    return scan(split.path or _root(config), split.dates, needed_columns(config), rules_of(config))
 
 
 def train_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader:
@@ -153,32 +153,16 @@ def _find_data(config: Config, world_size: int) -> Data:
     if config.data.eval is None:
         return Data(train, None)
     held_out = _find_split("eval", config, config.data.eval, root)
-    shared = sorted({f.path for f in train.files} & {f.path for f in held_out.files})
-    if shared:
-        raise DataError(
-            f"data.eval: {len(shared)} of its {len(held_out.files)} files are training files too, "
-            f"e.g. {shared[0]}; evaluation must not see training rows: give each split its own "
-            "days or folder"
-        )
-    _check_alike(train, held_out, config)
+    errors, warnings = split_problems(train, held_out, config)
+    for warning in warnings:
+        LOGGER.warning("%s", warning)
+    if errors:
+        raise DataError(errors)
     return Data(train, held_out)
 
 
-def _check_alike(train: Catalog, held_out: Catalog, config: Config) -> None:
-    """Text and integers may both be hashed, but never into the same rows: a column has one type."""
-    errors, _ = schema_drift(
-        held_out.files[0].path,
-        held_out.schema,
-        train.files[0].path,
-        train.schema,
-        needed_columns(config),
-    )
-    if errors:
-        raise DataError([*errors, "write the evaluation data again with the columns of training"])
-
-
 def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Catalog:
-    catalog = scan(split.path or root, split.dates, needed_columns(config))
+    catalog, problems = look_at_split(name, config, split, root)
     for warning in catalog.warnings:
         LOGGER.warning("%s", warning)
     if catalog.ignored:
@@ -188,8 +172,6 @@ def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Cat
             len(catalog.ignored),
             catalog.ignored[0],
         )
-    if problems := check_data(catalog, config):
-        days = f", {split.dates[0]} to {split.dates[1]}" if split.dates is not None else ""
-        where = f"data.{name} ({catalog.storage.url}{days})"
-        raise DataError([f"{where}: {problem}" for problem in problems])
+    if problems:
+        raise DataError(problems)
     return catalog

@@ -11,10 +11,8 @@ Exit codes: 0 done, 1 other, 2 config, 3 data refused, 4 predictions not finite,
 
 from __future__ import annotations
 
-import sys
-
 from launch.evaluating.arguments import parse_arguments
-from launch.exits import end_with, rank_of_environment
+from launch.exits import end_process, end_with, rank_of_environment
 from marigold_rec.errors import MarigoldError
 
 
@@ -36,4 +34,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 from launch.arguments import Arguments
@@ -38,3 +42,25 @@ def end_with(error: MarigoldError) -> NoReturn:
 def rank_of_environment() -> int:
     """0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
+
+
+def end_process(main: Callable[[], int]) -> NoReturn:
+    """Runs a doorway's `main` and ends the process with its code; the interpreter has no end.
+
+    gloo's and the store's native threads outlive the process groups, and tearing the interpreter
+    down beneath them aborted one of about a hundred runs that had finished and written everything
+    ("terminate called without an active exception"): a scheduler would have called it failed.
+    Whatever must be written is written by now; what is buffered is flushed here.
+    """
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

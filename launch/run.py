@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from launch.build import build_model, eval_reader, find_data, train_reader
+from launch.evaluating.checkpoints import open_checkpoint
 from launch.figures import figure_lines
 from launch.run_folder import locked, move_aside, run_folder
 from launch.summary import Summary
 from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
 from marigold_rec.config import Config, config_hash, dump_config
+from marigold_rec.config.loading import config_from
 from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
 from marigold_rec.errors import (
     EXIT_DONE,
@@ -34,6 +36,7 @@ from marigold_rec.training import (
     stop_on_signals,
     total_counts,
 )
+from marigold_rec.training.warm_start import plan_lines
 from marigold_rec.versions import installed_versions
 
 
@@ -65,7 +68,9 @@ def _run(
     reader = train_reader(config, data, ranks)
     trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
     if (found := store.find(resume)) is not None:
-        _resume(trainer, found, config)
+        _resume(trainer, found, config, ranks)
+    elif config.warm_start.path is not None:
+        _warm_start(trainer, Path(config.warm_start.path), ranks)
     # Not earlier: a start that is refused must leave the files of the run that is there alone.
     on_first_rank(lambda: _begin(config, folder, summary), ranks.control)
     LOGGER.info(
@@ -100,8 +105,11 @@ def _run(
     return EXIT_PREEMPTED if outcome.was_stopped else EXIT_DONE
 
 
-def _resume(trainer: Trainer, found: Found, config: Config) -> None:
-    if differences := config_differences(found.manifest.config, config):
+def _resume(trainer: Trainer, found: Found, config: Config, ranks: Ranks) -> None:
+    is_same_world = found.manifest.world_size == ranks.world_size
+    if differences := config_differences(
+        found.manifest.config, config, is_same_world=is_same_world
+    ):
         raise CheckpointError(
             f"{found.folder} was saved under another config:\n" + "\n".join(differences) +
             "\nuse the old settings, another run.name, or --resume never"
@@ -110,6 +118,17 @@ def _resume(trainer: Trainer, found: Found, config: Config) -> None:
         LOGGER.warning("refused: %s", refused)
     trainer.resume(found)
     LOGGER.info("resumed from %s at step %d", found.folder, trainer.step)
+
+
+def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> None:
+    found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
+    for refused in found.refused:
+        LOGGER.warning("refused: %s", refused)
+    then = config_from(found.manifest.config, (), where=f"config of {found.folder}")
+    plan = trainer.warm_start(found, then)
+    LOGGER.info("warm start from %s (its step %d)", found.folder, found.manifest.step)
+    for line in plan_lines(plan):
+        LOGGER.info("%s", line)
 
 
 def _begin(config: Config, folder: Path, summary: Summary) -> None:

@@ -6,10 +6,8 @@ by a signal after a save. torchrun ends with 1 when a rank fails; summary.json h
 
 from __future__ import annotations
 
-import sys
-
 from launch.arguments import parse_arguments
-from launch.exits import load_config_or_exit, rank_of_environment
+from launch.exits import end_process, load_config_or_exit, rank_of_environment
 from marigold_rec.config import dump_config
 
 
@@ -33,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main)

@@ -6,7 +6,7 @@ filled up with empty rows, see `num_rows`), D dense features, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,16 +17,41 @@ from torchrec.streamable import Pipelineable
 
 
 @dataclass(frozen=True)
+class Leg:
+    """A part of an epoch that one number of ranks trained on, each in its own order.
+
+    Every rank took the first `rows` rows of its order, or all where it had fewer.
+    """
+
+    world_size: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Cursor:
     """Where a rank stands in its order of rows.
 
     The first `rows` rows of this rank's order of epoch `epoch` precede the end of the batch that
-    carries the cursor. The order is a pure function of (seed, epoch, world size), so this is all
-    that a resume needs.
+    carries the cursor. The order is a pure function of (seed, epoch, world size, legs), so this is
+    all that a resume needs.
     """
 
     epoch: int
     rows: int
+    legs: tuple[Leg, ...] = ()
+    """What other numbers of ranks have read of the epoch before: `rows` counts from there on."""
+
+
+def carried_on(cursors: Sequence[Cursor]) -> Cursor:
+    """Where each rank of another number of ranks begins, when the old ranks stood at `cursors`.
+
+    They stood at the same step, so that they differ only where one has no rows left: it stands at
+    its end, or counts batches of filling beyond it.
+    """
+    first = cursors[0]
+    rows = max(cursor.rows for cursor in cursors)
+    leg = (Leg(len(cursors), rows),) if rows else ()
+    return Cursor(first.epoch, 0, first.legs + leg)
 
 
 @dataclass

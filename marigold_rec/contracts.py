@@ -6,7 +6,7 @@ K outputs of a head.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -54,4 +54,16 @@ class Network(Protocol):
     def shared_parameters(self) -> Mapping[str, nn.Parameter]:
         """By their names in this module, the parameters through which more than one task's
         gradient flows: trunk and experts, not gates, towers and heads of one task."""
+        ...
+
+    @property
+    def input_parameters(self) -> Sequence[str]:
+        """Names of the parameters whose last axis is the network's input, z then dense: for a warm
+        start under other features."""
+        ...
+
+    @property
+    def task_parameters(self) -> Sequence[str]:
+        """Names of the parameters whose first axis is the tasks, each with as many entries as the
+        others (heads, of which each has one of its own, apart): for a warm start of other tasks."""
         ...

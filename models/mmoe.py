@@ -58,6 +58,14 @@ class MMoE(nn.Module):
         """The experts'. A gate belongs to its task."""
         return parameters_below(self, ("experts",))
 
+    @property
+    def input_parameters(self) -> Sequence[str]:
+        return ("experts.layers.0.weight", "gates.select.weight")
+
+    @property
+    def task_parameters(self) -> Sequence[str]:
+        return tuple(parameters_below(self, ("gates", "towers.stack")))
+
     def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
         """Each task's raw output_BK, in the order of the heads."""
         x_BI = join_dense(z_BR, dense_BD)

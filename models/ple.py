@@ -68,6 +68,22 @@ class PLE(nn.Module):
         everything = [f"levels.{i}.{part}" for i in range(last) for part in _READ_BY_SHARED]
         return parameters_below(self, [*everything, f"levels.{last}.shared_experts"])
 
+    @property
+    def input_parameters(self) -> Sequence[str]:
+        names = parameters_below(self, ("levels.0",))
+        parts = ("experts.layers.0.weight", "select.weight")
+        return tuple(name for name in names if name.endswith(parts))
+
+    @property
+    def task_parameters(self) -> Sequence[str]:
+        """Not the shared gates, of which each mixes the experts of all tasks."""
+        parts = [
+            f"levels.{i}.{p}"
+            for i in range(len(self.levels))
+            for p in ("task_experts", "task_gates")
+        ]
+        return tuple(parameters_below(self, [*parts, "towers.stack"]))
+
     def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
         """Each task's raw output_BK, in the order of the heads."""
         tasks = shared = join_dense(z_BR, dense_BD)

@@ -52,6 +52,14 @@ class SharedBottom(nn.Module):
         """The bottom's."""
         return parameters_below(self, ("bottom",))
 
+    @property
+    def input_parameters(self) -> Sequence[str]:
+        return ("bottom.layers.0.weight",)
+
+    @property
+    def task_parameters(self) -> Sequence[str]:
+        return tuple(parameters_below(self, ("towers.stack",)))
+
     def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
         """Each task's raw output_BK, in the order of the heads."""
         return self.towers(self.bottom(join_dense(z_BR, dense_BD))[0])

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from data_pipelines.catalog import Catalog
 from data_pipelines.occurrences import count_ids
 from marigold_rec.analysis.codes import Codes, num_codes, user_codes
 from marigold_rec.analysis.score_files import ScoreFiles
-from marigold_rec.analysis.slicing import Slicing, by_training, new_or_known, slicing
+from marigold_rec.analysis.slicing import Slicing, by_training, new_or_known, slicing, value_codes
 from marigold_rec.config.schema import EvaluationConfig
 from marigold_rec.errors import DataError
+from marigold_rec.transforms import plain_type
 
 
 def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], list[str]]:
     """(columns that travel with the scores, warnings about those that are not there).
 
-    Raises DataError for a slice's column that is not there: it was asked for by name.
+    Raises DataError for a slice's column that is not there (it was asked for by name), or columns
+    of a type that is no use.
     """
     known = set(catalog.schema.names)
     if absent := [name for name in config.slices if name not in known]:
@@ -29,6 +31,23 @@ def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], l
             f"evaluation.slices: {catalog.storage.url} has no column {', '.join(absent)}; "
             f"its columns are {', '.join(sorted(known))}"
         )
+    # Held against the types now: the columns are looked at when all rows have been scored.
+    kinds = {name: plain_type(catalog.schema.field(name).type) for name in known}
+    problems = [
+        f"evaluation.slices: column {name!r} is {kinds[name]}; rows are sliced by a number, text "
+        "or boolean"
+        for name in config.slices
+        if pat.is_nested(kinds[name])
+    ]
+    for key in ("user", "item", "group"):
+        name = getattr(config, key)
+        if name in known and not _is_id(kinds[name]):
+            problems.append(
+                f"evaluation.{key}: column {name!r} is {kinds[name]}; ids must be integers or "
+                f"strings: name another column, or none with evaluation.{key}=null"
+            )
+    if problems:
+        raise DataError(problems)
     warnings: list[str] = []
     found = list(config.slices)
     without = {
@@ -47,53 +66,69 @@ def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], l
     return list(dict.fromkeys(found)), warnings
 
 
+def _is_id(kind: pa.DataType) -> bool:
+    return (
+        pat.is_integer(kind)
+        or pat.is_string(kind)
+        or pat.is_large_string(kind)
+        or pat.is_null(kind)
+    )
+
+
 def cluster_codes(files: ScoreFiles, name: str | None, columns: Sequence[str]) -> Codes | None:
     """A number for each user or slate; a row where it is null is one of its own."""
     if name is None or name not in columns:
         return None
     column = files.column(f"column.{name}")
-    try:
-        if not column.null_count:
-            return user_codes(column)
-        is_null = column.is_null().to_numpy()
-        code_N = np.empty(len(column), np.int32)
-        code_N[~is_null] = user_codes(column.drop_null())
-        first = num_codes(code_N[~is_null])
-        code_N[is_null] = np.arange(first, first + int(is_null.sum()), dtype=np.int32)
-        return code_N
-    except TypeError as error:
-        raise DataError(f"column {name!r}: {error}; it can't tell users or slates apart") from error
+    if not column.null_count:
+        return user_codes(column)
+    is_null = column.is_null().to_numpy()
+    code_N = np.empty(len(column), np.int32)
+    code_N[~is_null] = user_codes(column.drop_null())
+    first = num_codes(code_N[~is_null])
+    code_N[is_null] = np.arange(first, first + int(is_null.sum()), dtype=np.int32)
+    return code_N
+
+
+def null_warnings(files: ScoreFiles, config: EvaluationConfig, columns: Sequence[str]) -> list[str]:
+    """Of `cluster_codes`: figures by user or slate are then partly those of single rows."""
+    warnings: list[str] = []
+    for what, name in (("user", config.user), ("slate", config.group)):
+        if name is not None and name in columns:
+            column = files.column(f"column.{name}")
+            if column.null_count:
+                warnings.append(
+                    f"{column.null_count:,} of {len(column):,} rows have no {name}: each counts as "
+                    f"a {what} of its own"
+                )
+    return warnings
 
 
 def slicings_of(
     files: ScoreFiles, config: EvaluationConfig, columns: Sequence[str], train: Catalog | None
-) -> tuple[Slicing, ...]:
-    """The configured ones, then by what training has seen, where `train` is at hand."""
-    found: list[Slicing] = []
-    for name in config.slices:
+) -> tuple[tuple[Slicing, ...], list[str]]:
+    """The configured ones, then by what training has seen, where `train` is at hand; and warnings.
+
+    Training files that can't be read cost their slices, and not the report.
+    """
+    found = [slicing(name, files.column(f"column.{name}")) for name in dict.fromkeys(config.slices)]
+    warnings: list[str] = []
+    for what, name, cut in (
+        ("user", config.user, new_or_known),
+        ("item", config.item, by_training),
+    ):
+        if train is None or name is None or name not in columns:
+            continue
+        if name not in train.schema.names:
+            continue
         try:
-            found.append(slicing(name, files.column(f"column.{name}")))
-        except ValueError as error:
-            raise DataError(f"evaluation.slices: {error}") from error
-    if train is None:
-        return tuple(found)
-    if config.user in columns and config.user in train.schema.names:
-        found.append(new_or_known("user in training", _seen(files, train, config.user)))
-    if config.item in columns and config.item in train.schema.names:
-        found.append(by_training("item in training", _seen(files, train, config.item)))
-    return tuple(found)
+            found.append(cut(f"{what} in training", _seen(files, train, name)))
+        except DataError as error:
+            warnings.append(f"no slices by {what} in training: {error}")
+    return tuple(found), warnings
 
 
-def _seen(files: ScoreFiles, train: Catalog, name: Any) -> NDArray[np.int64]:
+def _seen(files: ScoreFiles, train: Catalog, name: str) -> NDArray[np.int64]:
     """For each row, how many of the training rows hold its value; 0 for a null."""
-    encoded = files.column(f"column.{name}").dictionary_encode().unify_dictionaries()
-    ids = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], pa.int64())
-    counts = np.append(count_ids(train, name, ids), 0)
-    code_N = np.concatenate(
-        [np.empty(0, np.int64)]
-        + [
-            chunk.indices.cast(pa.int64()).fill_null(len(ids)).to_numpy(zero_copy_only=False)
-            for chunk in encoded.chunks
-        ]
-    )
-    return counts[code_N]
+    code_N, ids = value_codes(files.column(f"column.{name}"))
+    return np.append(count_ids(train, name, ids), 0)[code_N]

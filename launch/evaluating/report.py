@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from data_pipelines.catalog import Catalog
 from launch.evaluating.checkpoints import run_folder_of
-from launch.evaluating.clusters import cluster_codes, slicings_of
+from launch.evaluating.clusters import cluster_codes, null_warnings, slicings_of
 from launch.evaluating.scoring import Scored
 from launch.evaluating.training_log import training_log
 from launch.studies.machine import commit
@@ -17,7 +17,7 @@ from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.targets import targets_of
 from marigold_rec.checkpoint import Found
 from marigold_rec.config import Config
-from marigold_rec.config.schema import SplitConfig
+from marigold_rec.config.schema import SplitConfig, Task
 from marigold_rec.training.sanity import SanityGuard, TaskFigures
 from marigold_rec.versions import installed_versions
 
@@ -45,10 +45,11 @@ def make_report(
     on, None where they are not at hand."""
     config = model.config
     files = ScoreFiles(model.scored.folder)
+    slicings, slicing_warnings = slicings_of(files, config.evaluation, columns, train)
     settings = Settings(
         user_N=cluster_codes(files, config.evaluation.user, columns),
         group_N=cluster_codes(files, config.evaluation.group, columns),
-        slicings=slicings_of(files, config.evaluation, columns, train),
+        slicings=slicings,
         ndcg_at=config.evaluation.ndcg_at,
         confidence=config.evaluation.confidence,
     )
@@ -60,13 +61,11 @@ def make_report(
         settings,
     )
     step = model.found.manifest.step
-    warnings = [*warnings, *_refused(model.found), *_trained_on(catalog, train)]
+    warnings = [*warnings, *slicing_warnings, *null_warnings(files, config.evaluation, columns)]
+    warnings += [*_refused(model.found), *_trained_on(catalog, train)]
     warnings += _strange_figures(step, judged.tasks)
     if baseline is not None:
-        names = set(baseline.config.task_names)
-        warnings += [
-            f"the baseline has no task {task}" for task in config.task_names if task not in names
-        ]
+        warnings += _not_alike(config, baseline.config)
     split = config.data.eval
     return Report(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -118,7 +117,7 @@ def _refused(found: Found) -> list[str]:
 
 def _trained_on(catalog: Catalog, train: Catalog | None) -> list[str]:
     if train is None:
-        return ["the training files are not at hand: no slices by what training has seen"]
+        return []
     shared = sorted({f.path for f in catalog.files} & {f.path for f in train.files})
     if not shared:
         return []
@@ -126,6 +125,28 @@ def _trained_on(catalog: Catalog, train: Catalog | None) -> list[str]:
         f"the model was trained on {len(shared)} of these {len(catalog.files)} files, e.g. "
         f"{shared[0]}: its figures are those of memory"
     ]
+
+
+def _not_alike(config: Config, baseline: Config) -> list[str]:
+    """Tasks that are not compared, or whose labels the baseline was not trained on."""
+    warnings: list[str] = []
+    others = {task.name: task for task in baseline.tasks}
+    for task in config.tasks:
+        other = others.get(task.name)
+        if other is None:
+            warnings.append(f"the baseline has no task {task.name}")
+        elif other.kind != task.kind:
+            warnings.append(f"the baseline's task {task.name} is {other.kind}: it is not compared")
+        elif (other.label, other.observed_if) != (task.label, task.observed_if):
+            warnings.append(
+                f"the baseline's task {task.name} learned {_label(other)}; it is judged by "
+                f"{_label(task)}"
+            )
+    return warnings
+
+
+def _label(task: Task) -> str:
+    return task.label if task.observed_if is None else f"{task.label} where {task.observed_if} is 1"
 
 
 def _strange_figures(step: int, tasks: tuple[TaskReport, ...]) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.codes import (
+    CODE_SHIFT,
     Codes,
     blocks_of_whole_codes,
     code_keys,
@@ -26,7 +27,7 @@ from marigold_rec.analysis.codes import (
     rows_by_code,
     run_starts,
 )
-from marigold_rec.analysis.estimate import Estimate
+from marigold_rec.analysis.estimate import Estimate, chunks
 from marigold_rec.analysis.pairs_by_user import pairs_by_user
 from marigold_rec.analysis.rows import Float64s, Rows
 
@@ -35,8 +36,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 NO_USER = "no user column: set evaluation.user"
 NO_ROW = "no observed row with a positive weight"
 
-_Block = tuple[NDArray[np.uint64], Float64s, Float64s]
-"""Of rows by user, then score: (user << 32 | bits of the score, positive weight, negative)."""
+_ByUser = tuple[Codes, Float64s | NDArray[np.intp], Float64s]
+"""Of the users of a block: (user, weight of its rows, AUC or NaN)."""
 
 
 def gauc_estimates(rows: Rows, num_users: int | None = None) -> dict[str, Estimate]:
@@ -56,9 +57,8 @@ def gauc_estimates(rows: Rows, num_users: int | None = None) -> dict[str, Estima
         return dict.fromkeys(names, Estimate(None, reason=reason))
     weight_U = np.zeros(num_codes(rows.user_N) if num_users is None else num_users)
     auc_U = np.full(len(weight_U), np.nan)
-    blocks = _blocks(rows, rows.user_N) if rows.weight_N is None else _weighted(rows, rows.user_N)
-    for block in blocks:
-        user, weight, auc = _auc_by_user(*block)
+    of_blocks = _counted if rows.weight_N is None else _weighted
+    for user, weight, auc in of_blocks(rows, rows.user_N):
         weight_U[user] = weight
         auc_U[user] = auc
     has_both_U = ~np.isnan(auc_U)
@@ -134,20 +134,46 @@ def ratio_of_sums(
     return Estimate(value, influence_C)
 
 
-def _blocks(rows: Rows, user_N: Codes) -> Iterator[_Block]:
-    """Rows that weigh 1: user, score and label fit into one key, and one sort is all."""
-    low = float_bits(rows.score_N)
-    low <<= np.uint32(1)
-    low |= rows.label_N != 0
-    keys = code_keys(user_N, low)
-    del low
+def _counted(rows: Rows, user_N: Codes) -> Iterator[_ByUser]:
+    """Rows that weigh 1: user, score and label fit into one key, and one sort is nearly all."""
+    keys = np.empty(len(rows), np.uint64)
+    for part in chunks(len(rows)):
+        low = float_bits(rows.score_N[part])
+        low <<= np.uint32(1)
+        low |= rows.label_N[part] != 0
+        keys[part] = code_keys(user_N[part], low)
     keys.sort()
     for block in blocks_of_whole_codes(keys):
-        positive = (block & np.uint64(1)).astype(np.float64)
-        yield block & ~np.uint64(1), positive, 1.0 - positive
+        yield _auc_by_counting(block)
 
 
-def _weighted(rows: Rows, user_N: Codes) -> Iterator[_Block]:
+def _auc_by_counting(keys: NDArray[np.uint64]) -> _ByUser:
+    """`keys`: user << 32 | score | is positive, sorted; in integers, hence exact.
+
+    Of a positive in place i that is the j-th of the block, i - j negatives are in places before;
+    those of other users are taken off, then half of the negatives that are tied with it.
+    """
+    starts = run_starts((keys >> CODE_SHIFT).astype(np.uint32))
+    bounds = np.append(starts, len(keys))
+    place = np.flatnonzero((keys & np.uint64(1)).astype(np.bool_))
+    first = np.searchsorted(place, bounds)  # each user's first positive
+    before = np.concatenate([[0], np.cumsum(place - np.arange(len(place)))])
+    num_positive = np.diff(first)
+    num_negative = np.diff(bounds) - num_positive
+    above = np.diff(before[first]) - num_positive * (starts - first[:-1])
+    # A tie of both classes: two neighbours that differ in the last bit only, in one place of it.
+    mixed = np.flatnonzero((keys[1:] ^ keys[:-1]) == 1) + 1
+    tied_negatives = mixed - np.searchsorted(keys, keys[mixed - 1])
+    tied_positives = np.searchsorted(keys, keys[mixed], side="right") - mixed
+    user = np.searchsorted(starts, mixed, side="right") - 1
+    half = 0.5 * np.bincount(user, tied_negatives * tied_positives, len(starts))
+    pairs = num_positive * num_negative
+    auc = np.full(len(starts), np.nan)
+    np.divide(above - half, pairs, out=auc, where=pairs > 0)
+    return (keys[starts] >> CODE_SHIFT).astype(np.int32), num_positive + num_negative, auc
+
+
+def _weighted(rows: Rows, user_N: Codes) -> Iterator[_ByUser]:
     assert rows.weight_N is not None
     for code, row in rows_by_code(user_N):
         keys = code_keys(code, float_bits(rows.score_N[row]))
@@ -155,13 +181,11 @@ def _weighted(rows: Rows, user_N: Codes) -> Iterator[_Block]:
         row = row[order]
         weight = rows.weight_N[row].astype(np.float64)
         positive = np.where(rows.label_N[row] != 0, weight, 0.0)
-        yield keys[order], positive, weight - positive
+        yield _auc_by_user(keys[order], positive, weight - positive)
 
 
-def _auc_by_user(
-    keys: NDArray[np.uint64], positive: Float64s, negative: Float64s
-) -> tuple[Codes, Float64s, Float64s]:
-    """(user, weight of its rows, AUC or NaN) for the users of a block."""
+def _auc_by_user(keys: NDArray[np.uint64], positive: Float64s, negative: Float64s) -> _ByUser:
+    """`keys`: user << 32 | bits of the score, sorted."""
     code = (keys >> np.uint64(32)).astype(np.int32)
     starts = run_starts(code)
     positive_sum = np.add.reduceat(positive, starts)

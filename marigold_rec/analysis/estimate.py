@@ -96,7 +96,7 @@ class ClusterSums:
     def zeros(self) -> Float64s:
         return np.zeros(self.num_clusters)
 
-    def of(self, rows_n: slice | NDArray[np.uint32]) -> slice | NDArray[Any]:
+    def of(self, rows_n: slice | NDArray[Any]) -> slice | NDArray[Any]:
         """The clusters of these rows, for `add`."""
         return rows_n if self._user_N is None else self._user_N[rows_n]
 
@@ -114,7 +114,7 @@ def chunks(num_rows: int) -> Iterator[slice]:
         yield slice(start, min(start + _CHUNK, num_rows))
 
 
-def weights(rows: Rows, which_n: slice | NDArray[np.uint32]) -> Float64s:
+def weights(rows: Rows, which_n: slice | NDArray[Any]) -> Float64s:
     """float64 [n]; `Rows.weights` of some rows."""
     if rows.weight_N is not None:
         return rows.weight_N[which_n].astype(np.float64)

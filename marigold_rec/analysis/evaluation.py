@@ -53,7 +53,7 @@ def judge(
     settings: Settings,
 ) -> Judged:
     """Every target's figures, curves and slices. A target is compared if the baseline has one of
-    its name. Memory: some 60 bytes per row of the largest target, whatever the number of targets.
+    its name and kind. Memory: some 60 bytes per row of the largest target, whatever their number.
     """
     old_targets = {target.name: target for target in baseline_targets}
     tasks: list[TaskReport] = []
@@ -61,8 +61,9 @@ def judge(
     weight_N = model.column("weight").to_numpy()
     for target in targets:
         old = None
-        if baseline is not None and target.name in old_targets:
-            old = old_targets[target.name].score(baseline)
+        old_target = old_targets.get(target.name)
+        if baseline is not None and old_target is not None and old_target.kind == target.kind:
+            old = old_target.score(baseline)
         rows = _task_rows(model, target, old, weight_N, settings)
         report, whole = _task_report(target, rows, settings)
         tasks.append(report)
@@ -129,14 +130,11 @@ def _curves(target: Target, rows: Rows, settings: Settings) -> Curves:
 def _detectable(metric: str, new: Estimate, old: Estimate | None) -> Detectable | None:
     if new.influence_C is None:
         return None
-    if old is None or old.influence_C is None:
-        # Two evaluations of as many other rows each.
-        se = standard_error(new.influence_C)
-        se = None if se is None else math.sqrt(2.0) * se
+    if old is not None and old.influence_C is not None:
+        is_paired, se = True, standard_error(new.influence_C - old.influence_C)
     else:
-        se = standard_error(new.influence_C - old.influence_C)
+        # Two evaluations of as many other rows each.
+        is_paired, se = False, standard_error(math.sqrt(2.0) * new.influence_C)
     if not se:
         return None
-    return Detectable(
-        metric=metric, difference=detectable_difference(se), is_paired=old is not None
-    )
+    return Detectable(metric=metric, difference=detectable_difference(se), is_paired=is_paired)

@@ -2,7 +2,8 @@
 
 A slice is compared with the baseline on the same rows or, without one, with all rows. With many
 slices some differ by chance: q-values hold the share of false alarms among those called different
-(Benjamini and Hochberg 1995).
+(Benjamini and Hochberg 1995). That asks for p-values that are right far out in the tails, so that
+slices of few users have none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 from scipy.stats import false_discovery_control
 
 from marigold_rec.analysis.estimate import Difference, Estimate, difference
@@ -19,6 +21,11 @@ from marigold_rec.analysis.figures import HEADLINE, Kind, estimates, figures
 from marigold_rec.analysis.report import Slice
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.slicing import Slicing
+
+_MIN_USERS = 20
+"""Of each class: a slice with fewer is shown and not tested. The spread of two positives says
+nothing of how far an AUC lies from its expectation; without this limit most reports on data without
+any difference had a false alarm."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,13 @@ def worst_first(slices: Iterable[Slice]) -> tuple[Slice, ...]:
     return tuple(sorted(found, key=_surely_worse))
 
 
-def _surely_worse(found: Slice) -> tuple[bool, float, float, str]:
+def _surely_worse(found: Slice) -> tuple[int, float, float, str]:
     """Negative differences by rising p, then the others by falling p, then those untested."""
     if found.p_value is None or found.difference is None:
-        return (True, 0.0, float(-found.rows), found.value)
-    sign = np.sign(found.difference)
-    return (False, float(sign * (1.0 - found.p_value)), found.difference, found.value)
+        return (2, 0.0, float(-found.rows), found.value)
+    if found.difference < 0:
+        return (0, found.p_value, found.difference, found.value)
+    return (1, -found.p_value, found.difference, found.value)
 
 
 def _slice_report(
@@ -95,6 +103,8 @@ def _slice_report(
     else:
         clusters = place_n if users is None else users.astype(np.intp)
         found = _against_whole(new[metric], whole, clusters, confidence)
+    if found is not None and not _is_testable(task.kind, rows):
+        found = Difference(found.delta, None, None, None)
     return Slice(
         name=name,
         value=value,
@@ -116,9 +126,40 @@ def _slice_report(
 def _against_whole(
     part: Estimate, whole: Estimate, clusters: NDArray[np.intp], confidence: float
 ) -> Difference | None:
-    """The slice's clusters are some of the whole's: their influences overlap, and are paired."""
+    """The slice's clusters are some of the whole's: their influences overlap, and are paired.
+
+    Tested on the scale of the log odds: there, unlike on the plain one, a small slice whose AUC
+    came out high does not look surer than one whose AUC came out low. The interval is put back
+    around the plain difference, so that it holds 0 just where p says so.
+    """
     if part.influence_C is None or whole.influence_C is None:
         return None
     influence_C = np.zeros_like(whole.influence_C)
     influence_C[clusters] = part.influence_C
-    return difference(Estimate(part.value, influence_C), whole, confidence)
+    part = Estimate(part.value, influence_C)
+    plain = difference(part, whole, confidence)
+    if plain is None or plain.p_value in (None, 1.0):
+        return plain
+    odds_part, odds_whole = _log_odds(part), _log_odds(whole)
+    if odds_part is None or odds_whole is None:
+        return Difference(plain.delta, None, None, None)
+    found = difference(odds_part, odds_whole, confidence)
+    if found is None or found.low is None or found.high is None:
+        return Difference(plain.delta, None, None, None)
+    slope = plain.delta / found.delta
+    return Difference(plain.delta, found.low * slope, found.high * slope, found.p_value)
+
+
+def _log_odds(found: Estimate) -> Estimate | None:
+    """None at the ends of the scale: 3 rows in their right order are not certainty."""
+    if found.value is None or found.influence_C is None or not 0.0 < found.value < 1.0:
+        return None
+    return Estimate(
+        float(logit(found.value)), found.influence_C / (found.value * (1.0 - found.value))
+    )
+
+
+def _is_testable(kind: Kind, rows: Rows) -> bool:
+    clusters = np.arange(len(rows)) if rows.user_N is None else rows.user_N
+    classes = [rows.label_N == 0, rows.label_N == 1] if kind == "binary" else [slice(None)]
+    return all(len(np.unique(clusters[rows_n])) >= _MIN_USERS for rows_n in classes)

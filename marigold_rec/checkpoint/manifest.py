@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from marigold_rec.batch import Cursor
 from marigold_rec.errors import CheckpointError
@@ -34,6 +35,8 @@ class Manifest(BaseModel):
     format: int = FORMAT
     step: int
     """Steps taken."""
+    saved_at: AwareDatetime | None = None
+    """When the values were those of the run; None in checkpoints of earlier versions."""
     world_size: int
     cursors: tuple[Cursor, ...]
     """Per rank: the rows that have been trained on (not those that were read ahead)."""
@@ -43,6 +46,11 @@ class Manifest(BaseModel):
     config: dict[str, object]
     versions: dict[str, str]
     files: dict[str, FileEntry]
+
+    @property
+    def rows_per_step(self) -> int:
+        """Of all ranks together."""
+        return self.world_size * cast(dict[str, int], self.config["data"])["batch_size"]
 
 
 def file_entry(path: Path) -> FileEntry:
@@ -73,6 +81,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise CheckpointError(
             f"{path}: {len(manifest.cursors)} cursors for {manifest.world_size} ranks"
         )
+    if len({(cursor.epoch, cursor.legs) for cursor in manifest.cursors}) > 1:
+        raise CheckpointError(f"{path}: its ranks do not stand in one epoch: {manifest.cursors}")
     for name, expected in manifest.files.items():
         # A name with a folder in it, or a link, could lead out of the checkpoint.
         if name != Path(name).name or name in ("", ".", "..") or (folder / name).is_symlink():

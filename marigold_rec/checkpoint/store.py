@@ -1,69 +1,62 @@
 """Saves, finds, loads and prunes checkpoints of a run.
 
-A checkpoint is written under a temporary name, its manifest last, and becomes visible by one
-rename: a kill at any point leaves the earlier ones as they were.
+A save that runs beside the training uses a process group of its own: its collectives can't get
+between those of the steps. What became of it is told by `settle`, on all ranks alike.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import uuid
+import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
-from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from marigold_rec.batch import Cursor
-from marigold_rec.checkpoint.manifest import (
-    MANIFEST_NAME,
-    FileEntry,
-    Manifest,
-    file_entry,
-    manifest_text,
-    read_manifest,
+from marigold_rec.checkpoint.background import InBackground
+from marigold_rec.checkpoint.dcp_metadata import VerifiedReader, read_dcp_metadata
+from marigold_rec.checkpoint.finding import Found, newest_good, verified
+from marigold_rec.checkpoint.manifest import Manifest
+from marigold_rec.checkpoint.retention import Tidied, abandon, checkpoint_folders, tidy
+from marigold_rec.checkpoint.spans import Placed, PlacingPlanner
+from marigold_rec.checkpoint.staging import Shards, Staging, bytes_to_write, live_shards
+from marigold_rec.checkpoint.writing import (
+    State,
+    Written,
+    reason,
+    require_space,
+    write_checkpoint,
 )
 from marigold_rec.config import Config, config_hash
 from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
 from marigold_rec.errors import CheckpointError
 from marigold_rec.versions import installed_versions
 
-_NAME = re.compile(r"^step-(\d{9})$")
+# Ranks wait for the one that writes most: of sharded tables some hold many times what others do.
+_PATIENCE_S = 3600
 
 
 @dataclass(frozen=True)
-class Found:
-    """The newest checkpoint that verifies, and why newer ones were refused."""
+class Saved:
+    """A checkpoint that is safe now."""
 
+    step: int
     folder: Path
-    manifest: Manifest
-    refused: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def newest_good(root: Path) -> Found | None:
-    """The newest checkpoint below `root` that verifies; None when there is none at all.
+@dataclass(frozen=True)
+class Missed:
+    """A save that failed, so far one of `in_a_row`. The earlier checkpoints are as they were."""
 
-    Raises CheckpointError when there are some, and none verifies.
-    """
-    refused: list[str] = []
-    folders = [p for p in root.glob("step-*") if _NAME.match(p.name)]
-    for folder in sorted(folders, reverse=True):  # by step, never by time stamp
-        try:
-            return Found(folder, read_manifest(folder), tuple(refused))
-        except CheckpointError as error:
-            refused.append(str(error))
-    if refused:
-        raise CheckpointError(
-            "no checkpoint of this run is usable:\n"
-            + "\n".join(refused)
-            + "\nuse --resume never to start again"
-        )
-    return None
+    step: int
+    error: CheckpointError
+    in_a_row: int
 
 
 class CheckpointStore:
@@ -73,38 +66,105 @@ class CheckpointStore:
         self._root = root
         self._ranks = ranks
         self._config = config
+        self._staging = Staging(ranks.device)
+        self._group: dist.ProcessGroup | None = None
+        self._under_way: tuple[int, InBackground[Written]] | None = None
+        self._misses = 0
 
     def save(
-        self, tensors: dict[str, Tensor], *, step: int, cursors: tuple[Cursor, ...], data: str
-    ) -> Path:
+        self,
+        tensors: dict[str, Tensor],
+        *,
+        step: int,
+        cursors: tuple[Cursor, ...],
+        data: str,
+        exempt: frozenset[str] = frozenset(),
+    ) -> Saved:
         """Saves `tensors` as the checkpoint of `step`; `data` is the training files' fingerprint.
 
-        Collective. Raises CheckpointError on all ranks (a full disk, say) and leaves nothing then.
+        `exempt` names those that may hold values that are not finite. Collective. Raises
+        CheckpointError (a full disk, say) or NumericsError on all ranks, and leaves nothing then.
         """
-        control = self._ranks.control
-        final = self._root / f"step-{step:09d}"
-        temporary = on_first_rank(lambda: self._make_temporary(final.name), control)
+        assert self._under_way is None, "settle first"
+        manifest = self._manifest(step, cursors, data)
+        self._require_space(tensors)
+        state = State(tensors, live_shards(tensors), exempt)
+        written = write_checkpoint(
+            state, manifest, self._root, self._config.checkpoint, self._own_group()
+        )
+        self._misses = 0
+        return Saved(step, written.folder, written.notes)
+
+    def begin_save(
+        self,
+        tensors: dict[str, Tensor],
+        *,
+        step: int,
+        cursors: tuple[Cursor, ...],
+        data: str,
+        exempt: frozenset[str] = frozenset(),
+    ) -> Saved | Missed | None:
+        """As `save`, but returns as soon as the values are copied, with None; `settle` tells more.
+
+        Tells at once with checkpoint.asynchronous off, or where nothing could be begun. Collective.
+        Raises CheckpointError after more than checkpoint.max_misses misses in a row, or
+        NumericsError.
+        """
+        assert self._under_way is None, "settle first"
         try:
-            on_every_rank(lambda: self._write(tensors, temporary), control)
-            # Each rank hashes what it wrote; rank 0 adds the metadata and publishes.
-            mine = on_every_rank(lambda: _entries(temporary, f"__{self._ranks.rank}_"), control)
-            written = _gathered(mine, self._ranks)
-            manifest = Manifest(
-                step=step,
-                world_size=self._ranks.world_size,
-                cursors=cursors,
-                data=data,
-                config_hash=config_hash(self._config),
-                config=self._config.model_dump(mode="json"),
-                versions=installed_versions(),
-                files=written,
-            )
-            on_first_rank(lambda: self._publish(temporary, final, manifest), control)
-        except Exception:
-            if self._ranks.is_first:
-                shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        return final
+            if not self._config.checkpoint.asynchronous:
+                return self.save(tensors, step=step, cursors=cursors, data=data, exempt=exempt)
+            self._require_space(tensors)
+            copies = on_every_rank(lambda: self._copied(tensors), self._ranks.control)
+        except CheckpointError as error:
+            return self._miss(step, error)
+        state, group = State(tensors, copies, exempt), self._own_group()
+        manifest, keep = self._manifest(step, cursors, data), self._config.checkpoint
+        self._under_way = (
+            step,
+            InBackground(
+                lambda: write_checkpoint(state, manifest, self._root, keep, group),
+                name=f"checkpoint of step {step}",
+            ),
+        )
+        return None
+
+    @property
+    def has_news(self) -> bool:
+        """This rank's part of a save is over, so that all should `settle` when they agree to."""
+        return self._under_way is not None and self._under_way[1].is_over
+
+    def settle(self) -> Saved | Missed | None:
+        """Waits for the save under way and tells what became of it; None: there was none.
+
+        Collective. Raises as `begin_save`.
+        """
+        if self._under_way is None:
+            return None
+        (step, work), self._under_way = self._under_way, None
+        try:
+            written = on_every_rank(work.result, self._ranks.control)
+        except CheckpointError as error:
+            return self._miss(step, error)
+        self._misses = 0
+        return Saved(step, written.folder, written.notes)
+
+    def close(self) -> None:
+        """Waits for a save under way, whatever has happened, and frees the copy's memory.
+
+        Not collective, raises nothing: other ranks may have gone. `settle` may still be called.
+        """
+        if self._under_way is not None:
+            self._under_way[1].wait()
+        self._staging.release()
+
+    def tidy(self) -> Tidied:
+        """Deletes what killed runs have left here. Collective; before this run's first save.
+
+        The caller holds the lock of the run's folder: it proves that nobody is writing them.
+        """
+        keep = self._config.checkpoint.keep
+        return on_first_rank(lambda: tidy(self._root, keep), self._ranks.control)
 
     def find(self, wanted: str) -> Found | None:
         """The checkpoint that `wanted` names: `auto` (the newest good one), `never`, or a path.
@@ -115,24 +175,22 @@ class CheckpointStore:
             return None
         return on_first_rank(lambda: self._find(wanted), self._ranks.control)
 
-    def load(self, found: Found, tensors: dict[str, Tensor]) -> None:
+    def load(self, found: Found, tensors: Mapping[str, Tensor | Placed]) -> None:
         """Fills `tensors` in place. Collective. Raises CheckpointError when they don't fit."""
+        control = self._ranks.control
+        metadata = on_every_rank(lambda: read_dcp_metadata(found.folder, found.manifest), control)
         try:
-            # The metadata is a pickle; its bytes have been verified against the manifest.
             load_distributed(
-                dict(tensors), checkpoint_id=str(found.folder), process_group=self._ranks.control
+                dict(tensors),
+                storage_reader=VerifiedReader(found.folder, metadata),
+                planner=PlacingPlanner(),
+                process_group=control,
             )
         except (CheckpointException, Exception) as error:  # the first is no Exception
             raise CheckpointError(
-                f"{found.folder}: does not fit this model: {_reason(error)}; "
+                f"{found.folder}: does not fit this model: {reason(error)}; "
                 "has the config changed since? use another run.name, or --resume never"
             ) from error
-
-    def _find(self, wanted: str) -> Found | None:
-        if wanted != "auto":
-            folder = Path(wanted)
-            return Found(folder, read_manifest(folder), ())
-        return newest_good(self._root)
 
     def go_on_from(self, found: Found) -> None:
         """Puts this run's checkpoints that are newer than `found` out of the way of `auto`.
@@ -141,77 +199,62 @@ class CheckpointStore:
         """
         on_first_rank(lambda: self._abandon_after(found.folder), self._ranks.control)
 
+    def _copied(self, tensors: dict[str, Tensor]) -> Shards:
+        try:
+            return self._staging.copy(live_shards(tensors))
+        except (RuntimeError, MemoryError) as error:  # torch's own lack of memory is the first
+            self._staging.release()
+            raise CheckpointError(
+                f"{self._root}: the state can't be copied to host memory: {reason(error)}; "
+                "use checkpoint.asynchronous=false, or give each rank more memory"
+            ) from error
+
+    def _miss(self, step: int, error: CheckpointError) -> Missed:
+        self._misses += 1
+        if self._misses > self._config.checkpoint.max_misses:
+            raise CheckpointError(
+                f"step {step}: {self._misses} saves in a row have failed "
+                f"(checkpoint.max_misses is {self._config.checkpoint.max_misses}): {error}"
+            ) from error
+        return Missed(step, error, self._misses)
+
+    def _require_space(self, tensors: dict[str, Tensor]) -> None:
+        control, keep = self._ranks.control, self._config.checkpoint.keep
+        num_bytes = torch.tensor(bytes_to_write(tensors, is_first=self._ranks.is_first))
+        dist.all_reduce(num_bytes, group=control)
+        on_first_rank(lambda: require_space(self._root, int(num_bytes), keep), control)
+
+    def _manifest(self, step: int, cursors: tuple[Cursor, ...], data: str) -> Manifest:
+        return Manifest(
+            step=step,
+            saved_at=datetime.datetime.now(datetime.UTC),
+            world_size=self._ranks.world_size,
+            cursors=cursors,
+            data=data,
+            config_hash=config_hash(self._config),
+            config=self._config.model_dump(mode="json"),
+            versions=installed_versions(),
+            files={},
+        )
+
+    def _own_group(self) -> dist.ProcessGroup:
+        """Made at the first save, which all ranks begin together."""
+        if self._group is None:
+            patience_s = max(_PATIENCE_S, self._config.distributed.timeout_s)
+            group = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=patience_s))
+            assert isinstance(group, dist.ProcessGroup)
+            self._group = group
+        return self._group
+
+    def _find(self, wanted: str) -> Found | None:
+        if wanted != "auto":
+            folder = Path(wanted)
+            return Found(folder, verified(folder), ())
+        return newest_good(self._root)
+
     def _abandon_after(self, folder: Path) -> None:
         if folder.resolve().parent != self._root.resolve():
             return
-        for newer in self._root.glob("step-*"):
-            if _NAME.match(newer.name) and newer.name > folder.name:
-                newer.rename(newer.with_name(f"abandoned-{newer.name}-{uuid.uuid4().hex[:8]}"))
-
-    def _write(self, tensors: dict[str, Tensor], temporary: Path) -> None:
-        try:
-            save_distributed(
-                dict(tensors), checkpoint_id=str(temporary), process_group=self._ranks.control
-            )
-        except (CheckpointException, OSError) as error:  # the first is no Exception
-            raise CheckpointError(
-                f"{temporary}: can't be written: {_reason(error)}; "
-                "earlier checkpoints are as they were"
-            ) from error
-
-    def _make_temporary(self, name: str) -> Path:
-        temporary = self._root / f"{name}.tmp-{uuid.uuid4().hex[:8]}"
-        try:
-            temporary.mkdir(parents=True)
-        except OSError as error:
-            raise CheckpointError(f"{temporary}: can't be made ({error.strerror})") from error
-        return temporary
-
-    def _publish(self, temporary: Path, final: Path, manifest: Manifest) -> None:
-        absent = [name for name in manifest.files if not (temporary / name).is_file()]
-        if absent:
-            raise CheckpointError(
-                f"{temporary}: other ranks wrote {', '.join(absent)}, but not to this folder: "
-                "run.dir must be on a file system that all nodes share"
-            )
-        files = manifest.files | _entries(temporary, ".metadata")
-        manifest = manifest.model_copy(update={"files": files})
-        with (temporary / MANIFEST_NAME).open("w", encoding="utf-8") as file:
-            file.write(manifest_text(manifest))
-        for path in (*temporary.iterdir(), temporary):
-            _sync(path)
-        if final.exists():  # the same step saved again: the same state, so the newer may win
-            shutil.rmtree(final)
-        temporary.rename(final)
-        _sync(self._root)
-        # Later steps are of a run that went another way (a newer checkpoint was refused): counted
-        # in, they would push out what has just been saved.
-        until_now = sorted(
-            p for p in self._root.iterdir() if _NAME.match(p.name) and p.name <= final.name
-        )
-        for old in until_now[: -self._config.checkpoint.keep]:
-            shutil.rmtree(old)
-
-
-def _reason(error: BaseException) -> str:
-    """The last line of an error's text: what DCP wraps around it says nothing to a user."""
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else repr(error)
-
-
-def _entries(folder: Path, prefix: str) -> dict[str, FileEntry]:
-    return {p.name: file_entry(p) for p in folder.iterdir() if p.name.startswith(prefix)}
-
-
-def _gathered(mine: dict[str, FileEntry], ranks: Ranks) -> dict[str, FileEntry]:
-    all_ranks: list[dict[str, FileEntry]] = [{} for _ in range(ranks.world_size)]
-    dist.all_gather_object(all_ranks, mine, group=ranks.control)
-    return {name: entry for entries in all_ranks for name, entry in entries.items()}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        for newer in checkpoint_folders(self._root):
+            if newer.name > folder.name:
+                abandon(newer)

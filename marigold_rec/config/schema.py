@@ -121,6 +121,27 @@ class DataConfig(Section):
         description="Refuse the data when more than this share of a task's labels (or of the "
         "weights) is invalid, over the rows that a rank has read.",
     )
+    # Not `schema`: pydantic's models have a method of that name.
+    schema_file: str | None = Field(
+        default=None,
+        description="Schema that every file is held against (data_pipelines.validate writes one); "
+        "null: the first file's.",
+    )
+    on_bad_file: Literal["fail", "skip"] = Field(
+        default="fail",
+        description="A file whose footer can't be read or whose schema does not fit, at the start. "
+        "Damage inside a row group, met while training, always fails: every rank's rows are fixed "
+        "by then.",
+    )
+    max_skipped_files: float = Field(
+        default=0.01, ge=0.0, le=1.0, description="Share of a split's files that may be skipped."
+    )
+    time: str | None = Field(
+        default=None,
+        description="Column of when a row happened (integer or timestamp): evaluation must begin "
+        "after training has ended, by the statistics in the footers.",
+    )
+    allow_time_overlap: bool = False
 
 
 class _Feature(Section):
@@ -342,7 +363,40 @@ class CheckpointConfig(Section):
     every_n_steps: int | None = Field(
         default=None, ge=1, description="null: only at the end and on stop."
     )
-    keep: int = Field(default=2, ge=1)
+    keep: int = Field(default=2, ge=1, description="The last so many stay.")
+    keep_every_n_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="Beside them one of every so many hours stays, by when it was saved; "
+        "null: none.",
+    )
+    asynchronous: bool = Field(
+        default=True,
+        description="Training waits only until the state is copied to host memory, which holds "
+        "one more copy of it then; false: until it is on the disk.",
+    )
+    max_misses: int = Field(
+        default=3,
+        ge=0,
+        description="Saves in a row that may fail, a full disk say, before the run ends; the last "
+        "save of a run may never.",
+    )
+
+
+class WarmStartConfig(Section):
+    """A new run that begins with the model of an older one, perhaps under a changed config."""
+
+    path: str | None = Field(
+        default=None, description="A run's folder, or one of its step-... folders; null: none."
+    )
+    new: tuple[str, ...] = Field(
+        default=(),
+        description="What may begin anew where the checkpoint has nothing that fits: "
+        "tables.<name>, network.<parameter> or the beginning of such a name.",
+    )
+    optimizer: bool = Field(
+        default=True, description="Carry the optimizers' state over, where the values are."
+    )
 
 
 class LoggingConfig(Section):
@@ -395,6 +449,7 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     sharding: ShardingConfig = ShardingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    warm_start: WarmStartConfig = WarmStartConfig()
     logging: LoggingConfig = LoggingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     distributed: DistributedConfig = DistributedConfig()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.model_parallel import get_unwrapped_module
 
 from marigold_rec.checkpoint import CheckpointStore, Found
-from marigold_rec.distributed import Ranks
+from marigold_rec.distributed import Ranks, on_first_rank
 from marigold_rec.training.objective import Objective
 from marigold_rec.training.optimizer import Optimizers
+from marigold_rec.training.row_sums import column_edges, stage
 
 
 def model_tensors(model: DistributedModelParallel) -> dict[str, Tensor]:
@@ -50,7 +52,28 @@ class TrainState:
             named |= {f"random/rank-{self._ranks.rank}": self._random_state()}
         return named
 
-    def restore_random(self, state: Tensor) -> None:
+    def load(self, store: CheckpointStore, found: Found, *, seed: int) -> None:
+        """Loads all of it, whatever plan and number of ranks saved it.
+
+        At another number of ranks the random streams begin anew, as a function of (seed, rank,
+        step): what a rank drew before means nothing to others. Collective. Raises CheckpointError
+        when the tensors don't fit.
+        """
+        is_same_world = found.manifest.world_size == self._ranks.world_size
+        tensors = self.tensors(with_random=is_same_world)
+        edges_then = on_first_rank(lambda: column_edges(found), self._ranks.control)
+        staged = stage(tensors, edges_then)
+        store.load(found, tensors | {name: sums.tensor for name, sums in staged.items()})
+        for sums in staged.values():
+            sums.write()
+        if is_same_world:
+            self._restore_random(tensors[f"random/rank-{self._ranks.rank}"])
+        else:
+            key = (self._ranks.rank, found.manifest.step)
+            stream = np.random.SeedSequence(seed, spawn_key=key)
+            torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]))
+
+    def _restore_random(self, state: Tensor) -> None:
         if self._ranks.device.type == "cuda":
             torch.cuda.set_rng_state(state, self._ranks.device)
         else:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.model_parallel import get_unwrapped_module
 
-from marigold_rec.batch import Batch, Cursor
-from marigold_rec.checkpoint import CheckpointStore, Found
+from marigold_rec.batch import Batch, Cursor, carried_on
+from marigold_rec.checkpoint import CheckpointStore, Found, Manifest, Missed, Saved, Tidied
 from marigold_rec.config import Config
 from marigold_rec.distributed import Agreement, Ranks, raise_together
-from marigold_rec.errors import CheckpointError, NumericsError
+from marigold_rec.errors import CheckpointError, MarigoldError, NumericsError
 from marigold_rec.training.batches import FetchedBatches
 from marigold_rec.training.objective import Objective, StepOutput
 from marigold_rec.training.optimizer import Optimizers
@@ -30,6 +30,7 @@ from marigold_rec.training.sanity import SanityGuard
 from marigold_rec.training.state import TrainState
 from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.throughput import Throughput
+from marigold_rec.training.warm_start import WarmStart, warm_start
 from marigold_rec.training.window_metrics import WindowMetrics
 
 
@@ -47,6 +48,8 @@ class Reader(Protocol):
 
     @property
     def counts(self) -> Mapping[str, int]: ...
+
+    def steps_left(self, start: Cursor) -> int: ...
 
     def batches(self, start: Cursor) -> Iterator[Batch]: ...
 
@@ -81,6 +84,7 @@ class Trainer:
         self._embeddings = cast(nn.Module, get_unwrapped_module(model).embeddings)
         self._reader = reader
         self._store = store
+        self._steps_of_epochs = config.run.epochs * reader.steps_per_epoch
         self._optimizers = Optimizers(model, config.optimizer.dense)
         self._state = TrainState(model, self._optimizers, ranks)
         self._agreement = Agreement(ranks.control)
@@ -111,33 +115,49 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        steps = self._config.run.epochs * self._reader.steps_per_epoch
+        steps = self._steps_of_epochs
         return min(steps, self._config.run.steps or steps)
 
     def resume(self, found: Found) -> None:
-        """Continues where the checkpoint's run stood, to the bit at the same number of ranks."""
+        """Continues where the checkpoint's run stood, to the bit at the same number of ranks.
+
+        At another number they share out what is left of the epoch: no row is lost or repeated.
+        """
         manifest = found.manifest
-        if manifest.world_size != self._ranks.world_size:
-            raise CheckpointError(
-                f"{found.folder}: saved by {manifest.world_size} ranks, this run has "
-                f"{self._ranks.world_size}; its place in the data can't be carried over yet: "
-                "start as many ranks as then, or use --resume never"
-            )
         if manifest.data != self._reader.fingerprint:
             raise CheckpointError(
                 f"{found.folder}: the training files are not those of its run (other names, sizes "
                 "or row groups), so that its place in them means nothing: put the old files back, "
                 "or use another run.name or --resume never"
             )
-        tensors = self._state.tensors()
-        self._store.load(found, tensors)
+        self._state.load(self._store, found, seed=self._config.run.seed)
         self._objective.starts_heads = False
-        self._state.restore_random(tensors[f"random/rank-{self._ranks.rank}"])
         self.step = manifest.step
-        self._cursor = manifest.cursors[self._ranks.rank]
+        if manifest.world_size == self._ranks.world_size:
+            self._cursor = manifest.cursors[self._ranks.rank]
+        else:
+            self._cursor = carried_on(manifest.cursors)
+            self._say_other_world(manifest)
+        # Not epochs x steps per epoch: an epoch that several numbers of ranks took has its own.
+        epochs_to_come = self._config.run.epochs - self._cursor.epoch - 1
+        self._steps_of_epochs = (
+            self.step
+            + self._reader.steps_left(self._cursor)
+            + epochs_to_come * self._reader.steps_per_epoch
+        )
         self._saved_step = self.step
         # Last, when nothing can refuse this start any more.
         self._store.go_on_from(found)
+
+    def warm_start(self, found: Found, then: Config) -> WarmStart:
+        """Begins with the model of another run's checkpoint, saved under the config `then`.
+
+        The step, the place in the data, the learning rates' schedule and the metrics begin anew.
+        """
+        tensors = self._state.tensors(with_random=False)
+        return warm_start(
+            self._objective, tensors, self._store, found, then, self._config, self._ranks
+        )
 
     def train(self, log: RunLog, stop: StopRequest) -> Outcome:
         """Trains to `total_steps`, or until some rank is asked to stop; saves at the end.
@@ -151,21 +171,23 @@ class Trainer:
         speed = Throughput(self._reader.batch_size * self._ranks.world_size)
         progress = ProgressLine(total, first, is_first=self._ranks.is_first)
         was_stopped = False
+        self._say_tidied(self._store.tidy())
         try:
             while self.step < total:
                 batches.fetch()
+                is_due = _is_due(config.checkpoint.every_n_steps, self.step, first)
                 decision = self._agreement.reach(
                     failed=batches.error is not None,
                     stop=stop.is_set,
-                    save=_is_due(config.checkpoint.every_n_steps, self.step, first),
+                    save=is_due or self._store.has_news,
                 )
                 if decision.failed:
-                    # The state is whole: what has been trained so far must not be lost with it.
-                    if self.step not in (0, self._saved_step):
-                        self._save()
+                    self._save_before_failing()
                     raise_together(batches.error, self._ranks.control)
                 if decision.save:
-                    self._save()
+                    self._note(self._store.settle(), log)
+                if is_due:
+                    self._begin_save(log)
                 if decision.stop:
                     was_stopped = True
                     break
@@ -188,6 +210,8 @@ class Trainer:
         finally:
             progress.close()
             batches.close()
+            self._store.close()
+        self._note(self._store.settle(), log)
         if self._saved_step != self.step:
             self._save()
         self.pipeline.detach()
@@ -260,24 +284,112 @@ class Trainer:
         with self.pipeline.direct_lookups():
             return self._embeddings(batch.sparse)
 
+    def _begin_save(self, log: RunLog) -> None:
+        """The state of now is saved while the training goes on; a later `settle` tells how."""
+        self._refuse_bad_gradient()
+        begun = self._store.begin_save(
+            self._state.tensors(),
+            step=self.step,
+            cursors=self._cursors(),
+            data=self._reader.fingerprint,
+            exempt=self._without_figure(),
+        )
+        self._note(begun, log)
+
     def _save(self) -> None:
-        # The loss can be finite while a gradient is not; the norm is equal on all ranks.
+        """Saves at once. Where nothing follows that could save again, no failure is passed over."""
+        self._refuse_bad_gradient()
+        saved = self._store.save(
+            self._state.tensors(),
+            step=self.step,
+            cursors=self._cursors(),
+            data=self._reader.fingerprint,
+            exempt=self._without_figure(),
+        )
+        self._note(saved, None)
+
+    def _save_before_failing(self) -> None:
+        """A reader has failed, but the state is whole: what was trained must not be lost with it.
+
+        That failure is the one to report: another one, of this save, is only logged.
+        """
+        try:
+            self._note(self._store.settle(), None)
+            if self.step not in (0, self._saved_step):
+                self._save()
+        except MarigoldError as error:
+            LOGGER.error("step %d can't be saved: %s", self.step, error)
+
+    def _note(self, outcome: Saved | Missed | None, log: RunLog | None) -> None:
+        if isinstance(outcome, Saved):
+            self._saved_step = outcome.step
+            LOGGER.info("saved %s", outcome.folder)
+            for note in outcome.notes:
+                LOGGER.warning("%s", note)
+        if isinstance(outcome, Missed):
+            LOGGER.error(
+                "step %d IS NOT SAVED (misses in a row: %d, checkpoint.max_misses: %d), the "
+                "training goes on: %s",
+                outcome.step,
+                outcome.in_a_row,
+                self._config.checkpoint.max_misses,
+                outcome.error,
+            )
+            if log is not None:
+                log.scalars(self.step, {"checkpoint/misses": float(outcome.in_a_row)})
+
+    def _say_tidied(self, tidied: Tidied) -> None:
+        if tidied.stale or tidied.abandoned:
+            LOGGER.warning(
+                "deleted what earlier starts of this run have left: %d unfinished checkpoints, "
+                "%d abandoned ones",
+                tidied.stale,
+                tidied.abandoned,
+            )
+        if tidied.problem is not None:
+            LOGGER.warning("%s", tidied.problem)
+
+    def _refuse_bad_gradient(self) -> None:
+        # The state itself is looked at before anything is written. This says more of the cause:
+        # the loss can be finite while a gradient is not; the norm is equal on all ranks.
         if not bool(torch.isfinite(self._gradient_norm)):
             raise NumericsError(
                 f"step {self.step}: the last gradient of the dense part is not finite, so that the "
                 "tables may hold such values too: no checkpoint is made of them. Go on from an "
                 "earlier one with a lower optimizer.*.lr or with optimizer.dense.clip_norm"
             )
+
+    def _cursors(self) -> tuple[Cursor, ...]:
         cursors: list[Cursor] = [self._cursor] * self._ranks.world_size
         dist.all_gather_object(cursors, self._cursor, group=self._ranks.control)
-        folder = self._store.save(
-            self._state.tensors(),
-            step=self.step,
-            cursors=tuple(cursors),
-            data=self._reader.fingerprint,
+        return tuple(cursors)
+
+    def _without_figure(self) -> frozenset[str]:
+        """Scalars of balancer and prober, which say "no figure (yet)" as NaN or infinity."""
+        return frozenset(
+            f"model/objective.{name}"
+            for name, buffer in self._objective.named_buffers()
+            if buffer.ndim == 0 and name.startswith(("balancer.", "prober."))
         )
-        self._saved_step = self.step
-        LOGGER.info("saved %s", folder)
+
+    def _say_other_world(self, then: Manifest) -> None:
+        ranks, rows = self._ranks.world_size, self._reader.batch_size * self._ranks.world_size
+        LOGGER.info(
+            "step %d: saved by %d ranks, goes on with %d: they share out the rest of epoch %d",
+            then.step,
+            then.world_size,
+            ranks,
+            self._cursor.epoch,
+        )
+        if rows != then.rows_per_step:
+            LOGGER.warning(
+                "a step has %s rows from here on (%d ranks x data.batch_size), not %s as before: "
+                "the learning rates were chosen for those; set data.batch_size to keep them, or "
+                "look at optimizer.*.lr",
+                f"{rows:,}",
+                ranks,
+                f"{then.rows_per_step:,}",
+            )
 
     def _say_refused_probes(self, values: Mapping[str, float | None]) -> None:
         refused = int(values.get("train/refused_probes") or 0)

@@ -237,3 +237,18 @@ def test_influences_of_some_rows_can_be_as_long_as_those_of_all() -> None:
         for estimate in estimates.values():
             assert estimate.influence_C is not None
             assert len(estimate.influence_C) == 1000
+
+
+def test_rows_are_counted_exactly() -> None:
+    """In integers: not the least rounding, however many users and rows share a block."""
+    generator = np.random.default_rng(4)
+    user = np.repeat(np.arange(400, dtype=np.int32), 200)
+    score = np.round(generator.random(len(user)), 2).astype(np.float32)
+    label = (generator.random(len(user)) < 0.3).astype(np.float32)
+    expected = []
+    for start in range(0, len(user), 200):
+        own, is_positive = score[start : start + 200], label[start : start + 200] == 1
+        pairs = own[is_positive][:, None].astype(float) - own[~is_positive]
+        expected.append(np.heaviside(pairs, 0.5).sum() / pairs.size)
+    found = gauc_estimates(Rows(score, label, user_N=user))["gauc_unweighted"]
+    assert found.value == np.sum(expected) / 400

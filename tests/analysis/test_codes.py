@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marigold_rec.analysis import codes as codes_module
 from marigold_rec.analysis.codes import (
     blocks_of_whole_codes,
     code_keys,
@@ -63,6 +64,13 @@ def test_numbers_the_values_as_they_appear(kind: str) -> None:
     codes = user_codes(ids)
     assert codes.dtype == np.int32
     np.testing.assert_array_equal(codes, expected)
+
+
+@pytest.mark.parametrize("kind", ["numpy integers", "arrow strings", "chunks", "slice"])
+def test_two_threads_number_alike(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = user_codes(_ids(kind))
+    monkeypatch.setattr(codes_module, "_ROWS_FOR_TWO", 1)
+    np.testing.assert_array_equal(user_codes(_ids(kind)), expected)
 
 
 def test_small_indices_of_a_dictionary_are_widened() -> None:

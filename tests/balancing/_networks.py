@@ -31,6 +31,12 @@ class _Head(nn.Module):
     def forward(self, tower_BH: Tensor) -> Tensor:
         return self.linear(tower_BH)
 
+    def target(self, label_B: Tensor) -> Tensor:
+        return label_B
+
+    def start_at(self, mean_target: float, num_rows: float) -> None:
+        """Begins at zero."""
+
     def loss(self, output_BK: Tensor, label_B: Tensor) -> Tensor:
         output_B = output_BK.squeeze(1)
         if self._is_binary:
@@ -62,6 +68,14 @@ class SmallNetwork(nn.Module):
     @property
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         return {f"trunk.{name}": p for name, p in self.trunk.named_parameters()}
+
+    @property
+    def input_parameters(self) -> tuple[str, ...]:
+        return ("trunk.0.weight",)
+
+    @property
+    def task_parameters(self) -> tuple[str, ...]:
+        return ()
 
 
 class RecordingMarigold(Marigold):

@@ -37,8 +37,8 @@ model: {name: mmoe, experts: 4}
 balancer: {name: static}
 """
 SECTIONS = (
-    "run, data, features, tasks, model, balancer, optimizer, sharding, checkpoint, logging, "
-    "evaluation, distributed"
+    "run, data, features, tasks, model, balancer, optimizer, sharding, checkpoint, "
+    "warm_start, logging, evaluation, distributed"
 )
 
 

@@ -5,6 +5,7 @@ In the messages {log} stands for the data folder, and <arrow> for pyarrow's own 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -198,6 +199,12 @@ def negative_watch_times(log: Path) -> None:
     put(log / FIRST, "watch_s", slice(0, 64), -1.0)
 
 
+def schema_of_another_night(log: Path) -> None:
+    """Every file of this night is alike: only the pinned schema knows that `user` was text."""
+    columns = [{"name": "user", "type": "string"}, {"name": "item", "type": "int64"}]
+    (log.parent / "schema.json").write_text(json.dumps({"columns": columns}))
+
+
 def a_flipped_bit(log: Path) -> None:
     flip_a_bit(log / SECOND, "price", 2)
 
@@ -277,6 +284,28 @@ BEFORE_TRAINING = [
         "1 of 2 files are broken:\n"
         f"{{log}}/{SECOND}: 22 bytes, no readable Parquet footer (<arrow>)\n"
         "write them again or move them away",
+    ),
+    Bad(
+        broken_files,
+        "2 of 2 files would be skipped, more than data.max_skipped_files (50.00%) allows:\n"
+        f"{{log}}/{FIRST}: 3,000 bytes, no readable Parquet footer (<arrow>)\n"
+        f"{{log}}/{SECOND}: 0 bytes\n"
+        "write them again, move them away or raise the share",
+        ("data.on_bad_file=skip", "data.max_skipped_files=0.5"),
+    ),
+    Bad(
+        schema_of_another_night,
+        f"{{log}}/{FIRST}: column 'user' is int64, expected string as in {{log}}/../schema.json\n"
+        f"{{log}}/{SECOND}: column 'user' is int64, expected string as in {{log}}/../schema.json\n"
+        "write these files again alike, or move them away",
+        ("data.schema_file={log}/../schema.json",),
+    ),
+    Bad(
+        unchanged,
+        "data.time: evaluation must come after training, but column 'row' runs to 639 in the "
+        f"training file {{log}}/{SECOND} and begins at 0 in the evaluation file {{log}}/{HELD_OUT};"
+        " mend the splits, or set data.allow_time_overlap",
+        ("data.time=row",),
     ),
     Bad(
         columns_renamed,
@@ -395,6 +424,28 @@ def test_the_log_is_good_before_it_is_spoiled(tmp_path: Path):
     config = write_config(config_tree(log, runs), tmp_path / "config.yaml")
     assert codes(launch_train(config, PATIENT, SMALL_WINDOWS)) == [0, 0]
     assert summary(runs / "test")["status"] == "done"
+
+
+def test_a_bad_file_may_be_skipped_and_is_named(tmp_path: Path):
+    log, runs = tmp_path / "log", tmp_path / "runs"
+    write_good_log(log)
+    cut(log / SECOND, 3000)
+    config = write_config(config_tree(log, runs), tmp_path / "config.yaml")
+    skip = ("data.on_bad_file=skip", "data.max_skipped_files=0.5")
+    ended = launch_train(config, PATIENT, SMALL_WINDOWS, *skip)
+    assert codes(ended) == [0, 0]
+    assert f"skipped: {log}/{SECOND}: 3,000 bytes, no readable Parquet footer" in ended[0].said
+    assert "training test: 320 rows" in ended[0].said
+
+
+def test_times_that_overlap_may_be_allowed(tmp_path: Path):
+    log, runs = tmp_path / "log", tmp_path / "runs"
+    write_good_log(log)
+    config = write_config(config_tree(log, runs), tmp_path / "config.yaml")
+    allowed = ("data.time=row", "data.allow_time_overlap=true", "--dry-run")
+    ended = launch_train(config, PATIENT, SMALL_WINDOWS, *allowed)
+    assert codes(ended) == [0, 0]
+    assert "column 'row' runs to 639 in the training file" in ended[0].said
 
 
 def test_a_dry_run_refuses_bad_data_too_and_writes_nothing(tmp_path: Path):

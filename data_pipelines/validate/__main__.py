@@ -1,0 +1,86 @@
+"""Everything that is wrong with a split, in one full read.
+
+  python -m data_pipelines.validate /logs/clicks --config configs/clicks.yaml
+      --dates 2024-01-01 2024-01-06 [key.path=value ...] [--json FILE] [--write-schema FILE]
+
+Exit codes: 0 good, 2 config, 3 data that training would refuse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+
+from data_pipelines.catalog import needed_columns
+from data_pipelines.pinned_schema import write_schema
+from data_pipelines.schema_drift import column_types
+from data_pipelines.validate.split import validate_split
+from marigold_rec.config import load_config
+from marigold_rec.config.schema import SplitConfig
+from marigold_rec.errors import EXIT_DATA, EXIT_DONE, MarigoldError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _parser()
+    found = parser.parse_intermixed_args(arguments)
+    dates = None if found.dates is None else (found.dates[0], found.dates[1])
+    if dates is not None and dates[0] > dates[1]:
+        parser.error(f"--dates run backwards: {dates[0]} is after {dates[1]}; swap them")
+    try:
+        config = load_config(found.config, found.overrides)
+        split = SplitConfig(path=found.path, dates=dates)
+        report, catalog = validate_split(
+            config, split, all_columns=found.all_columns, progress=_say_progress
+        )
+        if found.json is not None:
+            report.write_json(found.json)
+        # A schema of files that don't fit each other would refuse the good ones later.
+        if found.write_schema is not None and catalog is not None and report.is_good:
+            types = column_types(catalog.schema)
+            write_schema(found.write_schema, types, needed_columns(config))
+    except MarigoldError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command
+        return error.exit_code
+    print("\n".join(report.lines()))  # noqa: T201
+    return EXIT_DONE if report.is_good else EXIT_DATA
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipelines.validate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", metavar="PATH", help="a file, a folder or any fsspec URL of one")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="of the config")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config")
+    parser.add_argument(
+        "--dates",
+        nargs=2,
+        type=datetime.date.fromisoformat,
+        metavar=("FIRST", "LAST"),
+        help="days (both included) of dt=YYYY-MM-DD folders",
+    )
+    parser.add_argument(
+        "--all-columns", action="store_true", help="read the columns that training leaves too"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the report for machines")
+    parser.add_argument(
+        "--write-schema",
+        type=Path,
+        metavar="FILE",
+        help="if all is good, pin the schema: for data.schema_file",
+    )
+    return parser
+
+
+def _say_progress(rows: int, of: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if rows == of else ""
+        print(f"\r{rows:,} of {of:,} rows", end=end, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The figures that come from a ranking: AUC, average precision, calibration error.
+
+Shapes: N rows, n of them in a chunk; C clusters; G groups of rows in a chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_rec.analysis.codes import run_starts
+from marigold_rec.analysis.estimate import ClusterSums, Estimate, chunks, weights
+from marigold_rec.analysis.ranking import Places, Ranking
+from marigold_rec.analysis.rows import Float64s, Rows
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """What every figure's influences need of each cluster."""
+
+    clusters: ClusterSums
+    weight_C: Float64s
+    """Of all its rows."""
+    positive_C: Float64s
+    """Of its positives."""
+
+    @classmethod
+    def of(cls, rows: Rows, num_clusters: int | None) -> ClassSums:
+        clusters = ClusterSums(rows, num_clusters)
+        sums = cls(clusters, clusters.zeros(), clusters.zeros())
+        for part in chunks(len(rows)):
+            clusters.add(sums.weight_C, clusters.of(part), weights(rows, part))
+            positives = np.flatnonzero(rows.label_N[part]) + part.start
+            clusters.add(sums.positive_C, clusters.of(positives), weights(rows, positives))
+        return sums
+
+
+def ranked_estimates(ranking: Ranking, sums: ClassSums) -> dict[str, Estimate]:
+    """auc, pr_auc and ece, see `binary_estimates`; of rows of one class, ece only."""
+    found = {"ece": Estimate(_calibration_error(ranking))}
+    if ranking.has_both_classes:
+        walk = _Walk(ranking, sums.clusters, sums.clusters.zeros(), sums.clusters.zeros())
+        for part in ranking.whole_ties():
+            walk.add(part)
+        found["auc"] = walk.auc(sums)
+        found["pr_auc"] = walk.pr_auc(sums)
+    return found
+
+
+def _calibration_error(ranking: Ranking) -> float:
+    labels_B = np.diff(ranking.positive_sum[ranking.bin_starts], append=ranking.positive)
+    errors_B = np.abs(ranking.bin_scores - labels_B)
+    return float(errors_B.sum()) / (ranking.positive + ranking.negative)
+
+
+@dataclass
+class _Walk:
+    """What a walk from the highest score to the lowest collects.
+
+    With tp, fp the weights of the positives and negatives at or above a score, p, n those at it and
+    P, N all: the AUC is sum n (tp - p/2) / (P N), the average precision sum p tp/(tp + fp) / P. A
+    row's weight enters the second at its own score, and in tp or fp of all scores below.
+    """
+
+    ranking: Ranking
+    clusters: ClusterSums
+    auc_C: Float64s
+    pr_C: Float64s
+    auc_pairs: float = 0.0
+    precision: float = 0.0
+    gain: float = 0.0
+    """Sum of p fp/(tp + fp)^2 so far: what a positive above all of them adds to the precision."""
+    loss: float = 0.0
+    """Sum of p tp/(tp + fp)^2 so far: what a negative above all of them takes."""
+
+    def add(self, part: slice) -> None:
+        """The rows in the next places; all of a score at once."""
+        ranking = self.ranking
+        start_G, num_positive_G = _groups(ranking, part)
+        end_G = np.append(start_G[1:], part.stop)
+        tp_G, fp_G = _floats(ranking.positive_sum[end_G]), _floats(ranking.negative_sum[end_G])
+        p_G, n_G = tp_G - ranking.positive_sum[start_G], fp_G - ranking.negative_sum[start_G]
+
+        above_G = tp_G - 0.5 * p_G
+        below_G = ranking.negative - fp_G + 0.5 * n_G
+        self.auc_pairs += float((n_G * above_G).sum())
+        precision_G = tp_G / (tp_G + fp_G)
+        self.precision += float((p_G * precision_G).sum())
+        loss_G = p_G * precision_G / (tp_G + fp_G)
+        gain_G = p_G * (1.0 - precision_G) / (tp_G + fp_G)
+        gain_after_G, loss_after_G = self.gain + np.cumsum(gain_G), self.loss + np.cumsum(loss_G)
+        self.gain, self.loss = float(gain_after_G[-1]), float(loss_after_G[-1])
+
+        counts = _alternating(num_positive_G, end_G - start_G - num_positive_G)
+        of_n = ranking.clusters(part)
+        pr_G = precision_G + gain_G - gain_after_G
+        for sums_C, of_positive_G, of_negative_G in (
+            (self.auc_C, below_G, above_G),
+            (self.pr_C, pr_G, loss_after_G - loss_G),
+        ):
+            values_n = np.repeat(_alternating(of_positive_G, of_negative_G), counts)
+            self.clusters.add(sums_C, of_n, ranking.weighted(part, values_n))
+
+    def auc(self, sums: ClassSums) -> Estimate:
+        """Of all rows; no more may be added. Takes `auc_C`."""
+        positive, negative = self.ranking.positive, self.ranking.negative
+        auc = self.auc_pairs / (positive * negative)
+        self.auc_C /= positive * negative
+        self.auc_C -= (auc / negative) * sums.weight_C
+        self.auc_C -= (auc / positive - auc / negative) * sums.positive_C
+        return Estimate(auc, self.auc_C)
+
+    def pr_auc(self, sums: ClassSums) -> Estimate:
+        """Of all rows; no more may be added. Takes `pr_C`."""
+        average = self.precision / self.ranking.positive
+        # What a row adds at the scores below is the whole sum less the one above it.
+        self.pr_C -= self.loss * sums.weight_C
+        self.pr_C += (self.gain + self.loss - average) * sums.positive_C
+        self.pr_C /= self.ranking.positive
+        return Estimate(average, self.pr_C)
+
+
+def _groups(ranking: Ranking, part: slice) -> tuple[Places, NDArray[np.int32]]:
+    """(first place, number of positives) of each group: a tie, or neighbours without a positive.
+
+    The negatives between two positives have the same positives above them: one group is enough, and
+    with few positives there are few groups.
+    """
+    start_G = run_starts(ranking.ties(part))
+    is_positive_n = ranking.is_positive(part)
+    has_positive_G = is_positive_n[start_G]  # they come first
+    is_kept_G = has_positive_G.copy()
+    is_kept_G[1:] |= has_positive_G[:-1]
+    is_kept_G[0] = True
+    start_G = start_G[is_kept_G]
+    return start_G + part.start, np.add.reduceat(is_positive_n.astype(np.int32), start_G)
+
+
+def _alternating(first_G: NDArray, second_G: NDArray) -> NDArray:
+    return np.stack([first_G, second_G], axis=1).ravel()
+
+
+def _floats(values: NDArray) -> Float64s:
+    return values.astype(np.float64)

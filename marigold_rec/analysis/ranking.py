@@ -1,0 +1,171 @@
+"""A yes/no task's rows from the highest score to the lowest: one sort for its figures and curves.
+
+Shapes: N rows, n of them in a chunk; B bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_rec.analysis.codes import Keys, code_keys, float_bits
+from marigold_rec.analysis.estimate import chunks
+from marigold_rec.analysis.rows import Float64s, Rows
+
+NUM_BINS = 20
+
+Places = NDArray[np.intp]
+
+_BITS_OF_ONE = np.uint32(0x3F800000)
+_IS_NEGATIVE = np.uint64(1 << 32)
+_SCORE_SHIFT = np.uint64(33)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rows with equal scores are a tie: the positives first, but no sum may stop within one."""
+
+    keys_N: Keys
+    """From the high bits on: the score, falling; is it a negative?; 32 bits that say which row it
+    is. Sorting integers that carry what belongs to them is several times faster than argsort."""
+    positive_sum: NDArray[Any]
+    """Weight of the positives in the first i places, i = 0 .. N; integers where all rows weigh 1.
+    Apart from the negatives': a difference from all would leave rounding errors of the larger."""
+    negative_sum: NDArray[Any]
+    rows: Rows
+
+    @classmethod
+    def of(cls, rows: Rows) -> Ranking:
+        """Scores must be in [0, 1]. Memory: 16 bytes a row, 24 with weights."""
+        keys = _sorted_keys(rows)
+        dtype = np.int32 if rows.weight_N is None else np.float64
+        sums = np.zeros((2, len(rows) + 1), dtype)
+        ranking = cls(keys, sums[0], sums[1], rows)
+        for part in chunks(len(rows)):
+            is_positive_n = (keys[part] & _IS_NEGATIVE) == 0
+            for sum_N, is_n in zip(sums, (is_positive_n, ~is_positive_n), strict=True):
+                own_n = ranking.weighted(part, is_n.astype(dtype))
+                own_n[0] += sum_N[part.start]
+                np.cumsum(own_n, out=sum_N[part.start + 1 : part.stop + 1])
+        return ranking
+
+    def __len__(self) -> int:
+        return len(self.keys_N)
+
+    @property
+    def positive(self) -> float:
+        return float(self.positive_sum[-1])
+
+    @property
+    def negative(self) -> float:
+        return float(self.negative_sum[-1])
+
+    @property
+    def has_both_classes(self) -> bool:
+        return self.positive > 0 and self.negative > 0
+
+    @cached_property
+    def weight_sum(self) -> NDArray[Any]:
+        return self.positive_sum + self.negative_sum
+
+    def weighted(self, part: slice, values_n: NDArray[Any]) -> NDArray[Any]:
+        """The values of the rows in these places, times their weights; may be the same array."""
+        weight_N = self.rows.weight_N
+        return values_n if weight_N is None else values_n * weight_N[self._low(part)]
+
+    def clusters(self, part: slice) -> Places:
+        """Of the rows in these places, see `ClusterSums`."""
+        user_N, low_n = self.rows.user_N, self._low(part)
+        if user_N is not None and self.rows.weight_N is not None:
+            low_n = user_N[low_n]
+        return low_n.astype(np.intp)
+
+    def ties(self, part: slice) -> Keys:
+        """A number for each row, equal in ties; it rises."""
+        return self.keys_N[part] >> _SCORE_SHIFT
+
+    def is_positive(self, part: slice) -> NDArray[np.bool_]:
+        return (self.keys_N[part] & _IS_NEGATIVE) == 0
+
+    def scores(self, where: slice | Places) -> NDArray[np.float32]:
+        code = (self.keys_N[where] >> _SCORE_SHIFT).astype(np.uint32)
+        return np.subtract(_BITS_OF_ONE, code, out=code).view(np.float32)
+
+    def whole_ties(self) -> Iterator[slice]:
+        """All places, in chunks that no tie straddles; larger where a tie has more rows."""
+        start = 0
+        for part in chunks(len(self)):
+            if part.stop > start:
+                stop = int(self.end_of_tie(np.array(part.stop - 1)))
+                yield slice(start, stop)
+                start = stop
+
+    def start_of_tie(self, places: Places) -> Places:
+        """The first place of the tie that each of these is in."""
+        tie = self.keys_N[places] >> _SCORE_SHIFT
+        return np.searchsorted(self.keys_N, tie << _SCORE_SHIFT)
+
+    def end_of_tie(self, places: Places) -> Places:
+        """One past its last place."""
+        tie = (self.keys_N[places] >> _SCORE_SHIFT) + np.uint64(1)
+        return np.searchsorted(self.keys_N, tie << _SCORE_SHIFT)
+
+    def num_rows_from(self, scores: NDArray[np.float32]) -> Places:
+        """Number of rows with at least each of these scores."""
+        tie = (_BITS_OF_ONE - float_bits(scores)).astype(np.uint64) + np.uint64(1)
+        return np.searchsorted(self.keys_N, tie << _SCORE_SHIFT)
+
+    @cached_property
+    def bin_starts(self) -> Places:
+        """First places of at most NUM_BINS bins of equal weight; a tie is in the bin of its middle.
+
+        Equal weight and not equal width: a click rate's scores would share one or two bins of equal
+        width, in which errors of both signs cancel.
+        """
+        limits = np.arange(1, NUM_BINS) / NUM_BINS * (self.positive + self.negative)
+        place = np.minimum(np.searchsorted(self.weight_sum[1:], limits), len(self) - 1)
+        start, end = self.start_of_tie(place), self.end_of_tie(place)
+        is_upper = 0.5 * (self.weight_sum[start] + self.weight_sum[end]) >= limits
+        starts = np.unique([0, *np.where(is_upper, start, end)])
+        return starts[starts < len(self)]
+
+    @cached_property
+    def bin_scores(self) -> Float64s:
+        """[B]: weighted sum of the scores of each bin."""
+        return self.sums_by_bin(
+            lambda part: self.weighted(part, self.scores(part).astype(np.float64))
+        )
+
+    def sums_by_bin(self, values: Callable[[slice], Float64s]) -> Float64s:
+        """[B]: of what `values` gives for the rows in some places."""
+        starts = self.bin_starts
+        sums_B = np.zeros(len(starts))
+        for part in chunks(len(self)):
+            first, last = np.searchsorted(starts, [part.start + 1, part.stop])
+            own = slice(first - 1, last)  # the bins that have a row here
+            sums_B[own] += np.add.reduceat(values(part), np.maximum(starts[own] - part.start, 0))
+        return sums_B
+
+    def _low(self, part: slice) -> NDArray[np.uint32]:
+        """The row; where its weight is not asked for, its user is all that has to be known."""
+        return self.keys_N[part].astype(np.uint32)
+
+
+def _sorted_keys(rows: Rows) -> Keys:
+    keys = np.empty(len(rows), np.uint64)
+    for part in chunks(len(rows)):
+        high_n = _BITS_OF_ONE - float_bits(rows.score_N[part])
+        high_n <<= np.uint32(1)
+        high_n |= rows.label_N[part] == 0
+        if rows.user_N is not None and rows.weight_N is None:
+            low_n = rows.user_N[part].astype(np.uint32)
+        else:
+            low_n = np.arange(part.start, part.stop, dtype=np.uint32)
+        keys[part] = code_keys(high_n, low_n)
+    keys.sort()
+    return keys

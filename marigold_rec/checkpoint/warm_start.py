@@ -1,0 +1,247 @@
+"""What of an older checkpoint a changed model takes over: decided before anything is loaded.
+
+Rows, columns and tasks are matched by what they mean, not by where they stand: a hashed table that
+grew to a multiple keeps every id's row, a task that moved keeps its tower, a new feature leaves the
+columns of the old ones as they were. What the checkpoint lacks must be named in `warm_start.new`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from marigold_rec.checkpoint.spans import Span, Spans
+from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config.schema import BucketizeFeature, SparseFeature, VocabFeature
+
+_TABLE = re.compile(r"^model/embeddings\.ebc\.embedding_bags\.(.+)\.weight$")
+_NETWORK = re.compile(r"^model/objective\.network\.(.+)$")
+_BALANCER = re.compile(r"^model/objective\.(?:balancer|prober)\.(.+)$")
+_HEAD = re.compile(r"^(towers\.heads\.)(\d+)(\..+)$")
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """What becomes of one table or parameter: a line of the printed plan."""
+
+    unit: str
+    """tables.<name>, network.<parameter> or balancer.<buffer>: what `warm_start.new` can name."""
+    what: Literal["loaded", "resized", "new", "dropped"]
+    then: Shape | None
+    now: Shape | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Where a live tensor's values are: in the saved tensor `source`, at `spans`."""
+
+    source: str
+    spans: Spans
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """The plan. With `problems` nothing must be loaded."""
+
+    moves: tuple[Move, ...]
+    loads: Mapping[str, Load]
+    """By the live tensor's name; the others keep their initial values."""
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the axes of the network's parameters mean, as the network says it."""
+
+    input_parameters: Sequence[str]
+    """Their last axis is the network's input: pooled features, then dense ones."""
+    task_parameters: Sequence[str]
+    """Their first axis is the tasks, each with as many entries as the others."""
+
+
+class _MisfitError(Exception):
+    """Why a tensor can't be taken over."""
+
+
+def plan_warm_start(
+    then: Config,
+    now: Config,
+    saved: Mapping[str, Shape],
+    live: Mapping[str, Shape],
+    layout: Layout,
+) -> WarmStart:
+    """`then`, `saved`: the checkpoint's config and its tensors' shapes; `live`: the model's, by the
+    same names (tables with all their rows, however they are sharded)."""
+    moves: list[Move] = []
+    loads: dict[str, Load] = {}
+    problems: list[str] = []
+    for name, shape in live.items():
+        unit = _unit(name)
+        if unit is None:
+            continue
+        source = _source(name, then, now)
+        note = ""
+        try:
+            if source is None or source not in saved:
+                raise _MisfitError("the checkpoint has none")
+            spans = _spans(name, saved[source], shape, then, now, layout)
+        except _MisfitError as misfit:
+            note = str(misfit)
+            # A balancer finds its weights anew within some hundred steps: no reason to refuse.
+            if not unit.startswith("balancer.") and not _is_named(unit, now.warm_start.new):
+                problems.append(f"{unit}: {note}; name it in warm_start.new to begin anew with it")
+        else:
+            loads[name] = Load(source, spans)
+        then_shape = saved.get(source) if source is not None else None
+        what = "new" if name not in loads else "resized" if loads[name].spans else "loaded"
+        moves.append(Move(unit, what, then_shape, shape, note))
+    used = {load.source for load in loads.values()}
+    for name, shape in saved.items():
+        if (unit := _unit(name)) is not None and name not in used and name not in live:
+            moves.append(Move(unit, "dropped", shape, None))
+    known = {move.unit for move in moves}
+    problems += [
+        f"warm_start.new: {named} is no table or parameter of this model; it has "
+        f"{', '.join(sorted(known))}"
+        for named in now.warm_start.new
+        if not any(_is_named(unit, [named]) for unit in known)
+    ]
+    return WarmStart(tuple(moves), loads, tuple(problems))
+
+
+def _unit(name: str) -> str | None:
+    for pattern, kind in ((_TABLE, "tables"), (_NETWORK, "network"), (_BALANCER, "balancer")):
+        if found := pattern.match(name):
+            return f"{kind}.{found[1]}"
+    return None
+
+
+def _is_named(unit: str, named: Iterable[str]) -> bool:
+    return any(unit == name or unit.startswith(f"{name}.") for name in named)
+
+
+def _source(name: str, then: Config, now: Config) -> str | None:
+    """The saved tensor that means the same: heads are numbered, and follow their tasks' names."""
+    network = _NETWORK.match(name)
+    head = _HEAD.match(network[1]) if network else None
+    if head is None:
+        return name
+    task = now.task_names[int(head[2])]
+    if task not in then.task_names:
+        return None
+    number = then.task_names.index(task)
+    return f"model/objective.network.{head[1]}{number}{head[3]}"
+
+
+def _spans(
+    name: str, saved: Shape, live: Shape, then: Config, now: Config, layout: Layout
+) -> Spans:
+    """Empty where the tensor is as it was. Raises _MisfitError."""
+    if found := _TABLE.match(name):
+        return _table_spans(found[1], saved, live, then, now)
+    if _BALANCER.match(name):
+        if then.balancer != now.balancer or then.task_names != now.task_names:
+            raise _MisfitError("another balancer or other tasks: it begins anew")
+        return _unchanged(saved, live)
+    parameter = name.partition("network.")[2]
+    spans: dict[int, Sequence[Span]] = {}
+    if parameter in layout.input_parameters and _inputs(then) != _inputs(now):
+        spans[len(live) - 1] = _input_spans(then, now)
+    if parameter in layout.task_parameters and then.task_names != now.task_names:
+        spans[0] = _task_spans(saved[0], live[0], then, now)
+    others = [i for i in range(len(live)) if i not in spans]
+    if len(saved) != len(live) or any(saved[i] != live[i] for i in others):
+        raise _MisfitError(f"it was {_by(saved)} and is {_by(live)}")
+    return spans
+
+
+def _unchanged(saved: Shape, live: Shape) -> Spans:
+    if saved != live:
+        raise _MisfitError(f"it was {_by(saved)} and is {_by(live)}")
+    return {}
+
+
+def _table_spans(table: str, saved: Shape, live: Shape, then: Config, now: Config) -> Spans:
+    old, new = _feature_of(table, then), _feature_of(table, now)
+    if old.kind != new.kind:
+        raise _MisfitError(f"its ids were made by {old.kind}, and are by {new.kind}")
+    if saved[1] != live[1]:
+        raise _MisfitError(f"its rows were {saved[1]} wide and are {live[1]}")
+    if isinstance(old, BucketizeFeature) and old.boundaries != _boundaries(new):
+        raise _MisfitError("its boundaries have changed, so that its rows mean something else")
+    if isinstance(old, VocabFeature) and old.values != _values(new)[: len(old.values)]:
+        raise _MisfitError("its values are not the old ones with others added at the end")
+    if saved[0] == live[0]:
+        return {}
+    if live[0] < saved[0]:
+        raise _MisfitError(f"it had {saved[0]:,} rows and has only {live[0]:,}")
+    if old.kind != "hash":
+        return {0: [Span(0, 0, saved[0])]}
+    if live[0] % saved[0]:
+        raise _MisfitError(
+            f"{live[0]:,} rows are no multiple of {saved[0]:,}: its ids would hash into the rows "
+            "of others"
+        )
+    # mix(id) mod kR, taken mod R, is mix(id) mod R: each row begins as what its ids shared before.
+    return {0: [Span(first, 0, saved[0]) for first in range(0, live[0], saved[0])]}
+
+
+def _feature_of(table: str, config: Config) -> SparseFeature:
+    return next(f for f in config.sparse_features if f.table_name == table)
+
+
+def _boundaries(feature: SparseFeature) -> tuple[float, ...]:
+    return feature.boundaries if isinstance(feature, BucketizeFeature) else ()
+
+
+def _values(feature: SparseFeature) -> tuple[str | int, ...]:
+    return feature.values if isinstance(feature, VocabFeature) else ()
+
+
+def _inputs(config: Config) -> list[tuple[str, int]]:
+    """(feature, width) in the order of the network's input."""
+    dims = {table.name: table.dim for table in resolve_tables(config.sparse_features)}
+    pooled = [(f.name, dims[f.table_name]) for f in config.sparse_features]
+    return [*pooled, *((f.name, 1) for f in config.dense_features)]
+
+
+def _input_spans(then: Config, now: Config) -> list[Span]:
+    """A feature that is gone leaves; a new one's columns keep their initial values."""
+    places: dict[tuple[str, int], int] = {}
+    place = 0
+    for name, width in _inputs(then):
+        places[name, width] = place
+        place += width
+    return list(_found(_inputs(now), places))
+
+
+def _found(
+    inputs: Iterable[tuple[str, int]], places: Mapping[tuple[str, int], int]
+) -> Iterator[Span]:
+    place = 0
+    for name, width in inputs:
+        if (name, width) in places:
+            yield Span(place, places[name, width], width)
+        place += width
+
+
+def _task_spans(saved: int, live: int, then: Config, now: Config) -> list[Span]:
+    each = live // len(now.tasks)
+    if saved != each * len(then.tasks):
+        raise _MisfitError(
+            f"it had {saved} for {len(then.tasks)} tasks and has {live} for {len(now.tasks)}"
+        )
+    return [
+        Span(place * each, then.task_names.index(task) * each, each)
+        for place, task in enumerate(now.task_names)
+        if task in then.task_names
+    ]
+
+
+def _by(shape: Shape) -> str:
+    return " x ".join(map(str, shape)) or "a number"
