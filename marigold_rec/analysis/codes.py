@@ -34,10 +34,11 @@ def user_codes(values: Any) -> Codes:
     """Each value's number, 0 .. U-1, in the order of their first appearance; int32 [N].
 
     `values`: integers or strings, as an Arrow array (chunked or not, dictionary-encoded or not) or
-    a numpy array. One pass through a hash table of the distinct values: no sort, and beyond the
-    result only memory for the distinct values (many chunks are copied into one before). A dictionary that comes with the values is kept: its
-    codes are then in its order, and some may have no row. Raises ValueError where a value is null
-    (rows without a user are not the rows of one user) and TypeError for other types.
+    a numpy array. One pass through a hash table of the distinct values, no sort; beyond the result,
+    memory for these values, and for a copy of the ids where they come in several chunks. A
+    dictionary that comes with the values is kept: its codes are then in its order, and some may
+    have no row. Raises ValueError where a value is null (rows without a user are not the rows of
+    one user) and TypeError for other types.
     """
     column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
     if column.null_count:

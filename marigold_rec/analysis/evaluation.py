@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_rec.analysis.binary_report import binary_report
 from marigold_rec.analysis.codes import Codes
-from marigold_rec.analysis.curves import binary_curves, watch_time_curves
+from marigold_rec.analysis.curves import watch_time_curves
 from marigold_rec.analysis.estimate import (
     Estimate,
     detectable_difference,
     standard_error,
 )
-from marigold_rec.analysis.figures import HEADLINE, estimates, figures
+from marigold_rec.analysis.figures import HEADLINE, estimates, figures, slates
 from marigold_rec.analysis.report import Curves, Detectable, Slice, TaskReport
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.score_files import ScoreFiles
@@ -100,8 +101,10 @@ def _task_rows(
 
 def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[TaskReport, Estimate]:
     """And the headline estimate over all rows."""
-    new = estimates(target.kind, rows.new, settings.ndcg_at)
-    old = None if rows.old is None else estimates(target.kind, rows.old, settings.ndcg_at)
+    new, curves = _figures_and_curves(target, rows.new, settings)
+    old, old_curves = None, None
+    if rows.old is not None:
+        old, old_curves = _figures_and_curves(target, rows.old, settings)
     headline = HEADLINE[target.kind]
     users = rows.new.user_N
     report = TaskReport(
@@ -115,16 +118,19 @@ def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[Ta
         positives=int((rows.new.label_N == 1).sum()) if target.kind == "binary" else None,
         figures=figures(new, old, settings.confidence),
         detectable=_detectable(headline, new[headline], None if old is None else old[headline]),
-        curves=_curves(target, rows.new, settings),
-        baseline_curves=None if rows.old is None else _curves(target, rows.old, settings),
+        curves=curves,
+        baseline_curves=old_curves,
     )
     return report, new[headline]
 
 
-def _curves(target: Target, rows: Rows, settings: Settings) -> Curves:
-    if target.kind == "binary":
-        return binary_curves(rows, settings.confidence)
-    return watch_time_curves(rows)
+def _figures_and_curves(
+    target: Target, rows: Rows, settings: Settings
+) -> tuple[dict[str, Estimate], Curves]:
+    if target.kind == "watch_time":
+        return estimates(target.kind, rows), watch_time_curves(rows)
+    found, curves = binary_report(rows, settings.confidence)
+    return found | slates(rows, settings.ndcg_at), curves
 
 
 def _detectable(metric: str, new: Estimate, old: Estimate | None) -> Detectable | None:

@@ -29,8 +29,12 @@ def estimates(kind: Kind, rows: Rows, ndcg_at: tuple[int, ...] = ()) -> dict[str
     """By name; NDCG and MRR only where there are slates."""
     if kind == "watch_time":
         return watch_time_estimates(rows) | gxauc_estimates(rows)
-    found = binary_estimates(rows) | gauc_estimates(rows)
-    return found if rows.group_N is None else found | slate_estimates(rows, ndcg_at)
+    return binary_estimates(rows) | gauc_estimates(rows) | slates(rows, ndcg_at)
+
+
+def slates(rows: Rows, ndcg_at: tuple[int, ...]) -> dict[str, Estimate]:
+    """Nothing where there are no slates."""
+    return {} if rows.group_N is None else slate_estimates(rows, ndcg_at)
 
 
 def figure(name: str, new: Estimate, old: Estimate | None, confidence: float) -> Figure:

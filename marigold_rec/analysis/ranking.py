@@ -37,15 +37,18 @@ class Ranking:
     """Weight of the positives in the first i places, i = 0 .. N; integers where all rows weigh 1.
     Apart from the negatives': a difference from all would leave rounding errors of the larger."""
     negative_sum: NDArray[Any]
+    weight_N: NDArray[np.float32] | None
+    """None: all weigh 1."""
     rows: Rows
 
     @classmethod
     def of(cls, rows: Rows) -> Ranking:
-        """Scores must be in [0, 1]. Memory: 16 bytes a row, 24 with weights."""
+        """Scores must be in [0, 1]. Memory: 16 bytes a row, 28 with weights."""
         keys = _sorted_keys(rows)
+        weight = None if rows.weight_N is None else _in_order(rows.weight_N, keys)
         dtype = np.int32 if rows.weight_N is None else np.float64
         sums = np.zeros((2, len(rows) + 1), dtype)
-        ranking = cls(keys, sums[0], sums[1], rows)
+        ranking = cls(keys, sums[0], sums[1], weight, rows)
         for part in chunks(len(rows)):
             is_positive_n = (keys[part] & _IS_NEGATIVE) == 0
             for sum_N, is_n in zip(sums, (is_positive_n, ~is_positive_n), strict=True):
@@ -75,13 +78,12 @@ class Ranking:
 
     def weighted(self, part: slice, values_n: NDArray[Any]) -> NDArray[Any]:
         """The values of the rows in these places, times their weights; may be the same array."""
-        weight_N = self.rows.weight_N
-        return values_n if weight_N is None else values_n * weight_N[self._low(part)]
+        return values_n if self.weight_N is None else values_n * self.weight_N[part]
 
     def clusters(self, part: slice) -> Places:
         """Of the rows in these places, see `ClusterSums`."""
-        user_N, low_n = self.rows.user_N, self._low(part)
-        if user_N is not None and self.rows.weight_N is not None:
+        user_N, low_n = self.rows.user_N, self.keys_N[part].astype(np.uint32)
+        if user_N is not None and self.weight_N is not None:
             low_n = user_N[low_n]
         return low_n.astype(np.intp)
 
@@ -151,12 +153,9 @@ class Ranking:
             sums_B[own] += np.add.reduceat(values(part), np.maximum(starts[own] - part.start, 0))
         return sums_B
 
-    def _low(self, part: slice) -> NDArray[np.uint32]:
-        """The row; where its weight is not asked for, its user is all that has to be known."""
-        return self.keys_N[part].astype(np.uint32)
-
 
 def _sorted_keys(rows: Rows) -> Keys:
+    """The low bits: a row's user, where that is all that has to be known of it; else its number."""
     keys = np.empty(len(rows), np.uint64)
     for part in chunks(len(rows)):
         high_n = _BITS_OF_ONE - float_bits(rows.score_N[part])
@@ -169,3 +168,10 @@ def _sorted_keys(rows: Rows) -> Keys:
         keys[part] = code_keys(high_n, low_n)
     keys.sort()
     return keys
+
+
+def _in_order(weight_N: NDArray[np.float32], keys: Keys) -> NDArray[np.float32]:
+    ordered = np.empty_like(weight_N)
+    for part in chunks(len(keys)):
+        ordered[part] = weight_N[keys[part].astype(np.uint32)]
+    return ordered

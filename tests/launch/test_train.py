@@ -165,12 +165,12 @@ def test_other_training_files_are_refused(config: Path) -> None:
     assert "the training files are not those of its run" in ended[0].said
 
 
-def test_another_number_of_ranks_is_refused(again: Path) -> None:
-    for num_ranks in (1, 3):
-        ended = launch_train(again, *_FEW, num_ranks=num_ranks)
-        assert codes(ended) == [5] * num_ranks
-        assert f"saved by 2 ranks, this run has {num_ranks}; " in ended[0].said
-        assert "--resume never" in ended[0].said
+def test_another_number_of_ranks_goes_on(again: Path) -> None:
+    for num_ranks, steps in ((1, 6), (3, 8)):
+        ended = launch_train(again, *_FEW, f"run.steps={steps}", num_ranks=num_ranks)
+        assert codes(ended) == [0] * num_ranks, ended[0].said
+        assert f"goes on with {num_ranks}: " in ended[0].said
+        assert summary(again.parent / "runs/test")["step"] == steps
 
 
 def test_without_torchrun_there_is_one_rank(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
