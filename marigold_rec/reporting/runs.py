@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from marigold_rec.analysis.report import FORMAT, Report
+from marigold_rec.config.flat import flat_settings
 from marigold_rec.config.yaml_text import parse_yaml
 from marigold_rec.errors import ConfigError
-from marigold_rec.reporting.settings import flat_settings
 
 _FILES = ("report.json", "summary.json")
 _EXPECTED = (

@@ -8,24 +8,6 @@ from collections.abc import Mapping, Sequence
 ABSENT = "absent"
 
 
-def flat_settings(tree: object, prefix: str = "") -> dict[str, object]:
-    """Leaves by dotted path; a list's entries by their name where they have one.
-
-    A list's names are a leaf too: their order is a setting.
-    """
-    if isinstance(tree, Mapping):
-        items = [(str(key), value) for key, value in tree.items()]
-        flat: dict[str, object] = {}
-    elif isinstance(tree, list) and any(isinstance(entry, Mapping) for entry in tree):
-        items = [(_entry_name(entry, i), entry) for i, entry in enumerate(tree)]
-        flat = {prefix: [name for name, _ in items]}
-    else:
-        return {prefix: tree}
-    for key, value in items:
-        flat |= flat_settings(value, f"{prefix}.{key}" if prefix else key)
-    return flat
-
-
 def differing_settings(configs: Sequence[Mapping[str, object] | None]) -> dict[str, list[str]]:
     """Path -> its value in each config, as text; empty when fewer than two are known.
 
@@ -41,10 +23,6 @@ def differing_settings(configs: Sequence[Mapping[str, object] | None]) -> dict[s
         if len({text for text in texts if text is not None}) > 1:
             rows[path] = ["" if text is None else text for text in texts]
     return rows
-
-
-def _entry_name(entry: object, index: int) -> str:
-    return str(entry.get("name", index)) if isinstance(entry, Mapping) else str(index)
 
 
 def _text(value: object) -> str:

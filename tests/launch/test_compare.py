@@ -12,7 +12,8 @@ import pytest
 
 from launch import compare
 from marigold_rec.analysis.report import Report
-from marigold_rec.reporting.settings import differing_settings, flat_settings
+from marigold_rec.config.flat import flat_settings
+from marigold_rec.reporting.settings import differing_settings
 from marigold_rec.reporting.write import report_json
 from tests.reporting.example import example
 
