@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.catalog import Catalog, DataFile
 from data_pipelines.kept_footers import KeptFooters
+from data_pipelines.list_slots import num_slots
 from data_pipelines.partition import Piece
 from data_pipelines.replacement import ReplacementCheck
 from marigold_rec.errors import DataError
@@ -118,6 +119,13 @@ def _require_sound(
         if path.split(".")[0] not in columns:
             continue
         chunk = found.column(index)
+        name = path.split(".")[0]
+        slots = num_slots(table.column(name)) if name != path else None
+        if slots is not None and slots != chunk.num_values:
+            raise DataError(
+                f"{file.path} row group {group}: column {name!r} holds {slots:,} values, its "
+                f"footer says {chunk.num_values:,}; the file is damaged; write it again"
+            )
         size, uncompressed = chunk.total_compressed_size, chunk.total_uncompressed_size
         if chunk.compression == "UNCOMPRESSED" and size != uncompressed:
             raise DataError(

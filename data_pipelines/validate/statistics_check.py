@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from data_pipelines.column_chunks import ColumnChunk
+from data_pipelines.list_slots import num_slots
 from marigold_rec.transforms import plain_type
 
 
@@ -21,8 +22,12 @@ class StatisticsCheck:
     """Of one row group, fed by pieces of it."""
 
     def __init__(self, chunks: Mapping[str, ColumnChunk]) -> None:
-        """`chunks`: by path; only flat columns are looked at."""
+        """`chunks`: by path. Of lists only the number of values is looked at."""
         self._chunks = chunks
+        self._lists = {
+            path.split(".")[0]: chunk for path, chunk in chunks.items() if path.count(".") == 2
+        }
+        self._slots: dict[str, int] = {}
         self._nulls: dict[str, int] = {}
         self._least: dict[str, float] = {}
         self._greatest: dict[str, float] = {}
@@ -30,6 +35,9 @@ class StatisticsCheck:
 
     def add(self, table: pa.Table) -> None:
         for name in table.column_names:
+            slots = num_slots(table.column(name)) if name in self._lists else None
+            if slots is not None:
+                self._slots[name] = self._slots.get(name, 0) + slots
             if name not in self._chunks:
                 continue
             column = table.column(name)
@@ -47,7 +55,11 @@ class StatisticsCheck:
 
     def problems(self) -> list[str]:
         """One line per column whose values can't be those that were written."""
-        lines: list[str] = []
+        lines = [
+            f"column {name!r} holds {slots:,} values, written were {self._lists[name].num_values:,}"
+            for name, slots in self._slots.items()
+            if slots != self._lists[name].num_values
+        ]
         for name, nulls in self._nulls.items():
             chunk = self._chunks[name]
             if chunk.nulls is not None and chunk.nulls != nulls:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from marigold_rec.config import Config
+from marigold_rec.config.flat import flat_settings
 
 # Settings that change neither the model nor the order of rows. Where the log lies is free: that the
 # files are the same is what their fingerprint in the manifest vouches for.
 _FREE = ("run.name", "run.dir", "run.epochs", "run.steps", "run.device", "logging", "checkpoint",
-         "distributed", "evaluation", "warm_start", "sharding", "data.eval", "data.eval_batch_size",
-         "data.reader_threads", "data.verify_checksums", "data.path", "data.train.path",
-         "data.schema_file", "data.on_bad_file", "data.max_skipped_files", "data.time",
-         "data.allow_time_overlap")  # fmt: skip
+         "distributed", "evaluation", "warm_start", "sharding", "numerics", "data.eval",
+         "data.eval_batch_size", "data.reader_threads", "data.verify_checksums", "data.path",
+         "data.train.path", "data.schema_file", "data.on_bad_file", "data.max_skipped_files",
+         "data.time", "data.allow_time_overlap")  # fmt: skip
 
 # Rows of a rank: at another number of ranks they have to change for the rows of a step to stay.
 _FREE_ELSEWHERE = ("data.batch_size",)
@@ -26,8 +27,8 @@ def config_differences(
     `is_same_world`: the run goes on at the number of ranks that saved the checkpoint.
     """
     free = _FREE if is_same_world else _FREE + _FREE_ELSEWHERE
-    then = _flat(saved)
-    now = _flat(config.model_dump(mode="json"))
+    then = flat_settings(saved)
+    now = flat_settings(config.model_dump(mode="json"))
     return [
         f"{key}: {then.get(key, 'absent')!r} then, {now.get(key, 'absent')!r} now"
         for key in sorted(then | now)
@@ -37,21 +38,3 @@ def config_differences(
 
 def _is_free(key: str, all_free: tuple[str, ...]) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in all_free)
-
-
-def _flat(tree: object, prefix: str = "") -> dict[str, object]:
-    """Leaves by dotted path; entries of a list by their name where they have one.
-
-    A list's names are a leaf too: heads, dense inputs and task weights follow their order.
-    """
-    flat: dict[str, object] = {}
-    if isinstance(tree, Mapping):
-        items = [(str(key), value) for key, value in tree.items()]
-    elif isinstance(tree, list | tuple) and any(isinstance(entry, Mapping) for entry in tree):
-        items = [(str(entry.get("name", i)), entry) for i, entry in enumerate(tree)]
-        flat[prefix] = [name for name, _ in items]
-    else:
-        return {prefix: list(tree) if isinstance(tree, tuple) else tree}
-    for key, value in items:
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from marigold_rec.checkpoint.manifest import MANIFEST_NAME, Manifest, read_manifest
+from marigold_rec.checkpoint.manifest import Manifest, read_manifest
 from marigold_rec.checkpoint.retention import checkpoint_folders
 from marigold_rec.errors import CheckpointError
-
-# A manifest grows with the number of ranks, by some hundred bytes for each.
-_MOST_MANIFEST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ def newest_good(root: Path) -> Found | None:
     refused: list[str] = []
     for folder in reversed(checkpoint_folders(root)):
         try:
-            return Found(folder, verified(folder), tuple(refused))
+            return Found(folder, read_manifest(folder), tuple(refused))
         except CheckpointError as error:
             refused.append(str(error))
     if refused:
@@ -40,15 +37,3 @@ def newest_good(root: Path) -> Found | None:
             + "\nuse --resume never to start again"
         )
     return None
-
-
-def verified(folder: Path) -> Manifest:
-    """As read_manifest, but looks at the manifest's size before it reads it into memory."""
-    path = folder / MANIFEST_NAME
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return read_manifest(folder)  # says what is wrong
-    if size > _MOST_MANIFEST_BYTES:
-        raise CheckpointError(f"{path}: {size:,} bytes; not a manifest")
-    return read_manifest(folder)

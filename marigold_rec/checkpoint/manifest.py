@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,9 @@ from marigold_rec.errors import CheckpointError
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
+_STEP_FOLDER = re.compile(r"^step-(\d{9})$")
+# A manifest grows with the number of ranks, by some hundred bytes for each.
+_MOST_MANIFEST_BYTES = 1 << 26
 
 
 class FileEntry(BaseModel):
@@ -68,7 +72,13 @@ def read_manifest(folder: Path) -> Manifest:
     Raises CheckpointError that says which file is missing, foreign or changed.
     """
     path = folder / MANIFEST_NAME
+    # A link could lead to what others can change, or out of the run.
+    if path.is_symlink() or folder.is_symlink():
+        raise CheckpointError(f"{path}: is reached through a symbolic link, which is not followed")
     try:
+        size = path.stat().st_size
+        if size > _MOST_MANIFEST_BYTES:
+            raise CheckpointError(f"{path}: {size:,} bytes; not a manifest")
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: can't be read ({error}); not a checkpoint") from error
@@ -83,6 +93,9 @@ def read_manifest(folder: Path) -> Manifest:
         )
     if len({(cursor.epoch, cursor.legs) for cursor in manifest.cursors}) > 1:
         raise CheckpointError(f"{path}: its ranks do not stand in one epoch: {manifest.cursors}")
+    named = _STEP_FOLDER.match(folder.name)
+    if named and int(named[1]) != manifest.step:
+        raise CheckpointError(f"{path}: is of step {manifest.step}, not of its folder's name")
     for name, expected in manifest.files.items():
         # A name with a folder in it, or a link, could lead out of the checkpoint.
         if name != Path(name).name or name in ("", ".", "..") or (folder / name).is_symlink():

@@ -20,8 +20,8 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_distribu
 from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint.background import InBackground
 from marigold_rec.checkpoint.dcp_metadata import VerifiedReader, read_dcp_metadata
-from marigold_rec.checkpoint.finding import Found, newest_good, verified
-from marigold_rec.checkpoint.manifest import Manifest
+from marigold_rec.checkpoint.finding import Found, newest_good
+from marigold_rec.checkpoint.manifest import Manifest, read_manifest
 from marigold_rec.checkpoint.retention import Tidied, abandon, checkpoint_folders, tidy
 from marigold_rec.checkpoint.spans import Placed, PlacingPlanner
 from marigold_rec.checkpoint.staging import Shards, Staging, bytes_to_write, live_shards
@@ -249,7 +249,7 @@ class CheckpointStore:
     def _find(self, wanted: str) -> Found | None:
         if wanted != "auto":
             folder = Path(wanted)
-            return Found(folder, verified(folder), ())
+            return Found(folder, read_manifest(folder), ())
         return newest_good(self._root)
 
     def _abandon_after(self, folder: Path) -> None:

@@ -399,6 +399,25 @@ class WarmStartConfig(Section):
     )
 
 
+class NumericsConfig(Section):
+    """What happens where numbers are not finite. It is decided before a step's backward."""
+
+    on_non_finite: Literal["stop", "skip_batch"] = Field(
+        default="stop",
+        description="A step whose losses or task weights are not finite. skip_batch: it changes "
+        "nothing, and its rows are passed over, counted and logged.",
+    )
+    max_skipped_batches: int = Field(
+        default=10, ge=0, description="Per start of the run; the next one stops it."
+    )
+    check_tables_every_n_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Look at some 4,096 rows of each table shard, others each time, at the first "
+        "logging step after so many steps; null: only where losses or checkpoints show it.",
+    )
+
+
 class LoggingConfig(Section):
     every_n_steps: int = Field(default=50, ge=1)
     window_rows: int | None = Field(
@@ -430,7 +449,17 @@ class EvaluationConfig(Section):
 
 
 class DistributedConfig(Section):
-    timeout_s: int = Field(default=600, ge=1, description="Collectives give up after this long.")
+    timeout_s: int = Field(
+        default=600,
+        ge=1,
+        description="Collectives give up after this long: while a run begins, and in evaluation.",
+    )
+    step_timeout_s: int = Field(
+        default=120,
+        ge=1,
+        description="The same between steps, once the first is taken, so that a rank that hangs "
+        "ends the others soon; longer than a rank may wait for its data. At most timeout_s counts.",
+    )
     threads_per_rank: int | None = Field(
         default=None,
         ge=1,
@@ -450,6 +479,7 @@ class Config(Section):
     sharding: ShardingConfig = ShardingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     warm_start: WarmStartConfig = WarmStartConfig()
+    numerics: NumericsConfig = NumericsConfig()
     logging: LoggingConfig = LoggingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     distributed: DistributedConfig = DistributedConfig()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import socket
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from marigold_rec.config.schema import Config
-from marigold_rec.errors import ConfigError
+from marigold_rec.errors import ConfigError, MarigoldError
+
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,15 @@ class Ranks:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """From now on a collective of this rank, on both groups, gives up after so long.
+
+        Not collective. Before it is made shorter the ranks must have met: one that is still busy
+        with something slow would be given up by the others.
+        """
+        for group in (self.group, self.control):
+            _set_pg_timeout(datetime.timedelta(seconds=timeout_s), group)
 
 
 @contextmanager
@@ -53,7 +69,14 @@ def start_ranks(config: Config) -> Iterator[Ranks]:
     else:
         torch.cuda.set_device(device)
     timeout = datetime.timedelta(seconds=config.distributed.timeout_s)
-    dist.init_process_group("gloo" if device.type == "cpu" else "nccl", timeout=timeout)
+    backend = "gloo" if device.type == "cpu" else "nccl"
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = _store_of_this_start(rank, world_size, timeout)
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=world_size, timeout=timeout
+        )
+    else:
+        dist.init_process_group(backend, timeout=timeout)
     try:
         group = dist.group.WORLD
         assert group is not None
@@ -62,6 +85,39 @@ def start_ranks(config: Config) -> Iterator[Ranks]:
         yield Ranks(rank, world_size, local_world_size, device, group, control)
     finally:
         dist.destroy_process_group()
+
+
+def _store_of_this_start(rank: int, world_size: int, timeout: datetime.timedelta) -> Store:
+    """The store of torchrun's agent, below a name that all ranks of this start have agreed on.
+
+    torchrun may keep one store over its restarts: a rank that is quicker than its peers then finds
+    the addresses of the dead, and gloo's "connection refused" uses up the restarts. torchrun's
+    number of the restart is no such name: each node's agent has its own count.
+
+    Every rank shows a word that nobody has used before, and then what it has seen of all words.
+    Who sees that all have seen the same, its own new word among them, knows that they all live.
+    """
+    store = TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world_size=world_size,
+        is_master=False,
+        timeout=timeout,
+    )
+    words = [f"marigold/{world_size}/word/{each}" for each in range(world_size)]
+    seen = [f"marigold/{world_size}/seen/{each}" for each in range(world_size)]
+    store.set(words[rank], uuid.uuid4().hex)
+    deadline = time.monotonic() + timeout.total_seconds()
+    while time.monotonic() < deadline:
+        start = hashlib.sha256(b" ".join(store.multi_get(words))).hexdigest()
+        store.set(seen[rank], start)
+        if set(store.multi_get(seen)) == {start.encode()}:
+            return PrefixStore(f"marigold/start/{start}", store)
+        time.sleep(_POLL_S)
+    raise MarigoldError(
+        f"rank {rank}: the other {world_size - 1} ranks have not all started within "
+        f"{timeout.total_seconds():g} s (distributed.timeout_s); see what they say"
+    )
 
 
 def _device(wanted: str, local_rank: int) -> torch.device:

@@ -19,6 +19,7 @@ from marigold_rec.balancing import Balancer
 from marigold_rec.batch import Batch
 from marigold_rec.contracts import Network
 from marigold_rec.training.head_start import start_heads
+from marigold_rec.training.held_state import HeldState
 from marigold_rec.training.losses import TaskLosses, masked_losses
 from marigold_rec.training.probing import (
     Kept,
@@ -61,6 +62,10 @@ class Objective(nn.Module):
         self.starts_heads = starts_heads
         """The next training forward sets the heads' biases from its labels, once; set False by
         whoever loads a model."""
+        self.can_forget = False
+        """Whether `forget` may be called after a forward: set by the trainer, for what it costs."""
+        self._held: HeldState | None = None
+        self._kept: Kept | None = None
         self._group = group
         self._is_float32 = precision == "fp32"
 
@@ -72,6 +77,8 @@ class Objective(nn.Module):
         if self.starts_heads:
             self.starts_heads = False
             start_heads(self.network.heads, batch, self._group)
+        if self.can_forget:
+            self._held = HeldState.of(self.buffers(), z_BR.device)
         balancer, keeps = self.balancer, self.prober.keeps(self.step)
         state = random_state(z_BR.device) if keeps else None
         with torch.autocast(z_BR.device.type, torch.bfloat16, enabled=not self._is_float32):
@@ -85,7 +92,7 @@ class Objective(nn.Module):
         coefficients_T = balancer.coefficients(losses.global_T, losses.present_T)
         if state is not None:
             z_BR.retain_grad()
-            self._keep(z_BR, batch, losses, coefficients_T, state)
+            self._kept = self._what_to_keep(z_BR, batch, losses, coefficients_T, state)
         output = StepOutput(
             losses, coefficients_T, batch, tuple(output_BK.detach() for output_BK in outputs)
         )
@@ -93,26 +100,38 @@ class Objective(nn.Module):
 
     def before_optimizer(self) -> None:
         """Call after the backward and before the dense optimizer's step, on every rank."""
+        if self._kept is not None:
+            self.prober.keep(self._kept)
+            self._kept = None
         self.prober.before_optimizer(self.step)
 
     def after_optimizer(self, lookup: Lookup) -> None:
         """Call after the optimizers' step, on every rank."""
         self.prober.after_optimizer(lookup)
 
-    def _keep(
+    def forget(self) -> None:
+        """Call instead of the backward, on every rank: as if the last forward had not been.
+
+        Balancer, network and random stream are as before it, and its probe is not made. Two traces
+        stay: biases of heads that began at this batch's labels, and, where the probe would have
+        left a direction for the next batch, that one is probed along the direction before.
+        """
+        assert self._held is not None, "can_forget was not set before the forward"
+        self._held.restore()
+        self._held = self._kept = None
+
+    def _what_to_keep(
         self, z_BR: Tensor, batch: Batch, losses: TaskLosses, coefficients_T: Tensor, state: Tensor
-    ) -> None:
+    ) -> Kept:
         probing = self.balancer.probing
         assert probing is not None
-        self.prober.keep(
-            Kept(
-                self.network,
-                z_BR,
-                batch,
-                losses,
-                coefficients_T,
-                state,
-                is_float32=self._is_float32,
-                num_rows=math.ceil(probing.rows * len(z_BR)),
-            )
+        return Kept(
+            self.network,
+            z_BR,
+            batch,
+            losses,
+            coefficients_T,
+            state,
+            is_float32=self._is_float32,
+            num_rows=math.ceil(probing.rows * len(z_BR)),
         )

@@ -24,8 +24,9 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
     """`progress(iterator)` runs one step and returns its StepOutput.
 
     `before_backward(output)` may raise, on all ranks alike, to leave every parameter and table as
-    it was; `before_optimizer()` runs when all gradients are there and the tables are updated,
-    `after_optimizer()` when the dense parameters are, too.
+    it was, or answer False: the step ends there then, and the next batch's exchange of ids, which
+    is under way, is not disturbed. `before_optimizer()` runs when all gradients are there and the
+    tables are updated, `after_optimizer()` when the dense parameters are, too.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
         optimizer: Any,
         device: torch.device,
         *,
-        before_backward: Callable[[StepOutput], None],
+        before_backward: Callable[[StepOutput], bool],
         before_optimizer: Callable[[], None],
         after_optimizer: Callable[[], None],
     ) -> None:
@@ -42,6 +43,8 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
         self._before_optimizer = before_optimizer
         self._after_optimizer = after_optimizer
         self._output: StepOutput | None = None
+        self.was_skipped = False
+        """The last step ended before its backward."""
         super().__init__(
             model, optimizer, device, execute_all_batches=True, custom_model_fwd=self._forward
         )
@@ -53,13 +56,15 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
 
     def _backward(self, losses: Tensor) -> None:
         assert self._output is not None
-        self._before_backward(self._output)
-        super()._backward(losses)
+        self.was_skipped = not self._before_backward(self._output)
+        if not self.was_skipped:
+            super()._backward(losses)
 
     def _optimizer_step(self) -> None:
-        self._before_optimizer()
-        super()._optimizer_step()
-        self._after_optimizer()
+        if not self.was_skipped:
+            self._before_optimizer()
+            super()._optimizer_step()
+            self._after_optimizer()
         self._output = None
 
     @contextmanager

@@ -20,6 +20,7 @@ from marigold_rec.config import Config
 from marigold_rec.distributed import Agreement, Ranks, raise_together
 from marigold_rec.errors import CheckpointError, MarigoldError, NumericsError
 from marigold_rec.training.batches import FetchedBatches
+from marigold_rec.training.numerics import NumericsGuard
 from marigold_rec.training.objective import Objective, StepOutput
 from marigold_rec.training.optimizer import Optimizers
 from marigold_rec.training.pipeline import TrainPipeline
@@ -29,6 +30,7 @@ from marigold_rec.training.run_log import LOGGER, RunLog
 from marigold_rec.training.sanity import SanityGuard
 from marigold_rec.training.state import TrainState
 from marigold_rec.training.stop import StopRequest
+from marigold_rec.training.table_check import TableCheck
 from marigold_rec.training.throughput import Throughput
 from marigold_rec.training.warm_start import WarmStart, warm_start
 from marigold_rec.training.window_metrics import WindowMetrics
@@ -64,6 +66,7 @@ class Outcome:
     was_stopped: bool
     """By a signal, after a checkpoint."""
     perf: dict[str, float]
+    """For the summary; where batches may be skipped, their number too."""
 
 
 class Trainer:
@@ -88,6 +91,9 @@ class Trainer:
         self._optimizers = Optimizers(model, config.optimizer.dense)
         self._state = TrainState(model, self._optimizers, ranks)
         self._agreement = Agreement(ranks.control)
+        self._numerics = NumericsGuard(config.numerics, config.task_names, ranks)
+        objective.can_forget = self._numerics.may_skip
+        self._table_check = TableCheck(model, ranks, config.numerics.check_tables_every_n_steps)
         self._window = WindowMetrics(
             config.tasks,
             objective.network.heads,
@@ -104,7 +110,7 @@ class Trainer:
             model,
             self._optimizers.combined,
             ranks.device,
-            before_backward=self._check_finite,
+            before_backward=self._look_before_backward,
             before_optimizer=self._probe_and_clip,
             after_optimizer=self._probe_update,
         )
@@ -163,7 +169,8 @@ class Trainer:
         """Trains to `total_steps`, or until some rank is asked to stop; saves at the end.
 
         Raises on all ranks alike: NumericsError before the backward that would have written the
-        tables, or whatever a rank's reader raised.
+        tables, or whatever a rank's reader raised. A step that numerics.on_non_finite leaves out is
+        a step all the same: its rows are consumed, and its number and learning rate are used up.
         """
         config, total, first = self._config, self.total_steps, self.step
         # No more than the steps to come, so that the pipeline is empty at the end.
@@ -195,11 +202,13 @@ class Trainer:
                 self._objective.step = self.step
                 output = self.pipeline.progress(batches)
                 batches.consumed()
-                self._window.add(output)
+                if not self.pipeline.was_skipped:
+                    self._window.add(output)
                 self._cursor = output.batch.cursor
                 self.step += 1
                 progress.advance(self.step)
                 if self._is_logging_step(first, total):
+                    self._table_check.look(self.step)
                     window = self._window.compute()
                     values = self._figures(output, learning_rate) | window.scalars
                     self._say_refused_probes(values)
@@ -215,7 +224,7 @@ class Trainer:
         if self._saved_step != self.step:
             self._save()
         self.pipeline.detach()
-        return Outcome(self.step, total, was_stopped, speed.summary())
+        return Outcome(self.step, total, was_stopped, speed.summary() | self._numerics.scalars())
 
     def try_one_step(self) -> StepOutput:
         """One step on the first batch, for a dry run: nothing is logged, counted or saved."""
@@ -224,6 +233,7 @@ class Trainer:
             batches.fetch()
             raise_together(batches.error, self._ranks.control)
             self._optimizers.begin_step(self.step)
+            self._numerics.may_skip = False  # it is to tell of what a run would skip
             return self.pipeline.progress(batches)
         finally:
             batches.close()
@@ -239,34 +249,11 @@ class Trainer:
     def _pinned(self, batch: Batch) -> Batch:
         return batch.pin_memory() if self._ranks.device.type == "cuda" else batch
 
-    def _check_finite(self, output: StepOutput) -> None:
-        """Stops the step before the backward: the tables are written inside it.
-
-        Losses and coefficients are equal on all ranks, so all ranks decide alike. This is the
-        step's one host sync; it costs nothing on CPU.
-        """
-        values_2T = torch.stack([output.losses.global_T, output.coefficients_T])
-        if bool(torch.isfinite(values_2T).all()):
-            return
-        local_ok_T = torch.isfinite(output.losses.local_T.detach())
-        mine = () if bool(local_ok_T.all()) else output.batch.sources
-        sources: list[tuple[str, ...]] = [()] * self._ranks.world_size
-        dist.all_gather_object(sources, mine, group=self._ranks.control)
-        losses, coefficients = values_2T.tolist()
-        tasks = ", ".join(
-            f"{name}: loss {loss}, weight {weight}"
-            for name, loss, weight in zip(
-                self._config.task_names, losses, coefficients, strict=True
-            )
-        )
-        where = "; ".join(
-            f"rank {rank} read {', '.join(files)}" for rank, files in enumerate(sources) if files
-        )
-        raise NumericsError(
-            f"step {self.step}: not finite ({tasks}); {where or 'no row stands out'}. The step "
-            "was stopped before its backward: tables and parameters are those of the step before. "
-            "Lower optimizer.*.lr, set optimizer.dense.clip_norm, or look at these rows"
-        )
+    def _look_before_backward(self, output: StepOutput) -> bool:
+        if self._numerics.passes(self.step, output, self._gradient_norm):
+            return True
+        self._objective.forget()
+        return False
 
     def _probe_and_clip(self) -> None:
         self._timed(self._objective.before_optimizer)
@@ -427,7 +414,7 @@ class Trainer:
         values |= {
             f"data/invalid/{task}": float(counts.get(f"invalid/{task}", 0)) for task in names
         }
-        return values | peak_memory(self._ranks)
+        return values | self._numerics.scalars() | peak_memory(self._ranks)
 
 
 def _is_due(every: int | None, step: int, first: int) -> bool:

@@ -144,3 +144,27 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(checkpoint: Path, tmp_path
     _refused(checkpoint, "manifest.json: can't be read")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         read_manifest(tmp_path / "nowhere")
+
+
+def test_a_folder_or_manifest_behind_a_link_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    link = tmp_path / "step-000000009"
+    link.symlink_to(checkpoint)
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        read_manifest(link)
+    elsewhere = tmp_path / "elsewhere.json"
+    (checkpoint / "manifest.json").rename(elsewhere)
+    (checkpoint / "manifest.json").symlink_to(elsewhere)
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        read_manifest(checkpoint)
+
+
+def test_a_folder_renamed_to_another_step_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is of step 7, not of its folder's name"):
+        read_manifest(checkpoint.rename(tmp_path / "step-000000008"))
+
+
+def test_a_huge_manifest_is_not_read(checkpoint: Path) -> None:
+    with (checkpoint / "manifest.json").open("wb") as file:
+        file.truncate(1 << 27)
+    with pytest.raises(CheckpointError, match="134,217,728 bytes; not a manifest"):
+        read_manifest(checkpoint)

@@ -38,7 +38,7 @@ balancer: {name: static}
 """
 SECTIONS = (
     "run, data, features, tasks, model, balancer, optimizer, sharding, checkpoint, "
-    "warm_start, logging, evaluation, distributed"
+    "warm_start, numerics, logging, evaluation, distributed"
 )
 
 

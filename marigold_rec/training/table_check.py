@@ -1,0 +1,71 @@
+"""A look at a few rows of each table now and then: a bad row shows in no loss until it is read.
+
+A row that has become NaN spoils each batch that reads it, and no other; a checkpoint reads all
+rows, but may be hours away.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torchrec.distributed import DistributedModelParallel
+
+from marigold_rec.checkpoint.staging import live_shards
+from marigold_rec.distributed import Ranks
+from marigold_rec.errors import NumericsError
+from marigold_rec.training.state import model_tensors
+
+_ROWS = 4096
+"""Of each shard, at each look."""
+_PREFIX, _SUFFIX = "model/embeddings.ebc.embedding_bags.", ".weight"
+
+
+class TableCheck:
+    """The looks walk through the rows, so that later ones see others."""
+
+    def __init__(
+        self, model: DistributedModelParallel, ranks: Ranks, every_n_steps: int | None
+    ) -> None:
+        """`every_n_steps` None: no looks."""
+        self._model = model
+        self._ranks = ranks
+        self._every = every_n_steps
+        self._last_step = 0
+        self._num_looks = 0
+
+    def look(self, step: int) -> None:
+        """Call at logging steps, on every rank; looks where `every_n_steps` steps have passed.
+
+        Raises NumericsError on all ranks alike, naming the tables. Collective.
+        """
+        if self._every is None or step // self._every == self._last_step // self._every:
+            return
+        self._last_step = step
+        bad: list[list[str]] = [[] for _ in range(self._ranks.world_size)]
+        dist.all_gather_object(bad, self._bad_tables(), group=self._ranks.control)
+        self._num_looks += 1
+        where = [f"{table} (rank {rank})" for rank, tables in enumerate(bad) for table in tables]
+        if where:
+            raise NumericsError(
+                f"step {step}: tables with values that are not finite: {', '.join(where)}. The "
+                "earlier checkpoints are good. Go on from there with a lower optimizer.sparse.lr "
+                "or with optimizer.dense.clip_norm"
+            )
+
+    def _bad_tables(self) -> list[str]:
+        tensors = model_tensors(self._model)
+        tables = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
+        return sorted(
+            {
+                index.fqn.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+                for index, shard in live_shards(tables).items()
+                if not bool(torch.isfinite(self._sample(shard)).all())
+            }
+        )
+
+    def _sample(self, shard_RD: Tensor) -> Tensor:
+        """Every n-th row, from another one at each look: after n looks all were seen."""
+        stride = max(1, -(-len(shard_RD) // _ROWS))
+        return shard_RD[self._num_looks % stride :: stride]

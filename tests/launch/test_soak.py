@@ -1,0 +1,34 @@
+"""benchmarks/soak.py, reduced: a run that is killed again and again ends as if undisturbed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.soak import SoakError, require_whole, soak
+from marigold_rec.checkpoint.manifest import MANIFEST_NAME
+from tests.support.launches import codes, launch_train
+from tests.support.runs import default_setup
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_run_that_is_killed_at_random_moments_ends_undisturbed(tmp_path: Path) -> None:
+    found = soak(tmp_path, kills=3, seed=5, steps=100, seconds=200)
+    assert found["identical"]
+    assert sum(found["kills"].values()) == 3
+
+
+def test_the_soak_would_notice_a_checkpoint_that_is_not_whole(tmp_path: Path) -> None:
+    config = default_setup(tmp_path, rows=1000)
+    assert codes(launch_train(config, num_ranks=1)) == [0]
+    root = tmp_path / "runs/test/checkpoints"
+    require_whole(root)
+    [folder] = root.iterdir()
+    victim = max((p for p in folder.iterdir() if p.name != MANIFEST_NAME), key=lambda p: p.name)
+    content = bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(SoakError, match="not what the manifest tells"):
+        require_whole(root)
