@@ -86,7 +86,7 @@ def cells_of(plan: Plan, out: Path) -> list[Cell]:
 
 def _what_counts(config: Config) -> Config:
     run = config.run.model_copy(update={"dir": ""})
-    threads = {"threads_per_rank": None, "timeout_s": 1}
+    threads = {"threads_per_rank": None, "timeout_s": 1, "step_timeout_s": 1}
     distributed = config.distributed.model_copy(update=threads)
     return config.model_copy(update={"run": run, "distributed": distributed})
 

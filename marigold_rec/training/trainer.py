@@ -177,7 +177,7 @@ class Trainer:
         batches = FetchedBatches(self._all_batches(), self._pinned, limit=max(0, total - first))
         speed = Throughput(self._reader.batch_size * self._ranks.world_size)
         progress = ProgressLine(total, first, is_first=self._ranks.is_first)
-        was_stopped = False
+        was_stopped, patience = False, config.distributed
         self._say_tidied(self._store.tidy())
         try:
             while self.step < total:
@@ -188,6 +188,10 @@ class Trainer:
                     stop=stop.is_set,
                     save=is_due or self._store.has_news,
                 )
+                if self.step == first + 1:
+                    # All have met with the slow first step behind them: whoever is late from here
+                    # on is dead or hangs.
+                    self._ranks.set_timeout(min(patience.step_timeout_s, patience.timeout_s))
                 if decision.failed:
                     self._save_before_failing()
                     raise_together(batches.error, self._ranks.control)
@@ -217,6 +221,7 @@ class Trainer:
                     log.scalars(self.step, values if rate is None else values | rate.scalars())
                     progress.show(self.step, config.task_names, values, rate)
         finally:
+            self._ranks.set_timeout(patience.timeout_s)
             progress.close()
             batches.close()
             self._store.close()

@@ -1,7 +1,7 @@
 """Runs the probes that a balancer asks for, at its scope. One class per scope.
 
-A prober is told of a step in four places, always in this order, on every rank: `keeps(step)` and
-`keep(...)` after the backward, `before_optimizer(step)` when all gradients are there, and
+A prober is told of a step in four places, always in this order, on every rank: `keeps(step)` in
+the forward, `keep(...)` and `before_optimizer(step)` when all gradients are there, and
 `after_optimizer(lookup)`. It holds two tiny collectives per probe. Parameters and tables are only
 read; a moved point is a copy.
 
