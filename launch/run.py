@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.catalog import schema_hash
 from launch.build import build_model, eval_reader, find_data, train_reader
 from launch.evaluating.checkpoints import open_checkpoint
 from launch.figures import figure_lines
@@ -24,6 +25,7 @@ from marigold_rec.errors import (
     ConfigError,
     MarigoldError,
 )
+from marigold_rec.sharding import placements
 from marigold_rec.training import (
     LOGGER,
     Evaluation,
@@ -64,7 +66,13 @@ def _run(
     started = time.time()
     data = find_data(config, ranks)
     built = build_model(config, ranks)
-    store = CheckpointStore(folder / "checkpoints", ranks, config)
+    store = CheckpointStore(
+        folder / "checkpoints",
+        ranks,
+        config,
+        schema_hash=schema_hash(data.train),
+        plan={p.table: p.sharding for p in placements(built.plan)},
+    )
     reader = train_reader(config, data, ranks)
     trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
     if (found := store.find(resume)) is not None:
@@ -89,6 +97,8 @@ def _run(
         outcome = trainer.train(log, stop)
         evaluation = Evaluation({})
         counts = {"data/counts": total_counts(reader.counts, ranks)}
+        if data.train.skipped:
+            counts["data/skipped_files"] = {"train": len(data.train.skipped)}
         held_out = eval_reader(config, data, ranks)
         if held_out is not None and not outcome.was_stopped:
             evaluation = evaluate(built.model, held_out, config.tasks, ranks, stop)

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import cast
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from marigold_rec.batch import Cursor
 from marigold_rec.errors import CheckpointError
@@ -46,6 +46,10 @@ class Manifest(BaseModel):
     """Per rank: the rows that have been trained on (not those that were read ahead)."""
     data: str
     """Fingerprint of the training files: a cursor means nothing over others."""
+    schema_hash: str | None = None
+    """Of the training files' columns; for people and tools: the fingerprint decides."""
+    plan: dict[str, str] = Field(default_factory=dict)
+    """Table -> how it was sharded; for people: any plan loads it."""
     config_hash: str
     config: dict[str, object]
     versions: dict[str, str]

@@ -62,7 +62,18 @@ class Missed:
 class CheckpointStore:
     """The checkpoints below one folder (on a file system that all ranks share)."""
 
-    def __init__(self, root: Path, ranks: Ranks, config: Config) -> None:
+    def __init__(
+        self,
+        root: Path,
+        ranks: Ranks,
+        config: Config,
+        *,
+        schema_hash: str | None = None,
+        plan: Mapping[str, str] | None = None,
+    ) -> None:
+        """`schema_hash` and `plan` are noted in the manifests."""
+        self._schema_hash = schema_hash
+        self._plan = dict(plan or {})
         self._root = root
         self._ranks = ranks
         self._config = config
@@ -231,6 +242,8 @@ class CheckpointStore:
             world_size=self._ranks.world_size,
             cursors=cursors,
             data=data,
+            schema_hash=self._schema_hash,
+            plan=self._plan,
             config_hash=config_hash(self._config),
             config=self._config.model_dump(mode="json"),
             versions=installed_versions(),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.catalog import scan, schema_hash
+from marigold_rec.checkpoint import read_manifest
 from tests.support.launches import PATIENT, checkpoints, codes, launch_train, summary, train_main
 from tests.support.ranks import run_ranks
 from tests.support.runs import click_log, default_setup, write_days
@@ -185,3 +187,13 @@ def _without_torchrun(config: Path) -> tuple[int, int]:
         del os.environ[name]
     ended = train_main(("--config", str(config), *_FEW))
     return ended.code, summary(config.parent / "runs/test")["world_size"]
+
+
+def test_the_manifest_notes_schema_and_plan(config: Path) -> None:
+    ended = launch_train(config, *_FEW, "sharding={default: table_wise, tables: {user: row_wise}}")
+    assert codes(ended) == [0, 0], ended[0].said
+    [step] = (config.parent / "runs/test/checkpoints").iterdir()
+    manifest = read_manifest(step)
+    assert manifest.plan == {"user": "row_wise", "item": "table_wise", "price_band": "table_wise"}
+    day = config.parent / "log/dt=2024-01-01"
+    assert manifest.schema_hash == schema_hash(scan(str(day)))
