@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -33,6 +34,7 @@ from tests.support.ranks import rank_outcomes
 from tests.support.runs import default_setup
 
 _STEPS = 8
+_ROOT = Path(__file__).resolve().parents[2]
 _SETTINGS = (
     "model.dropout=0.2",
     "logging.every_n_steps=3",
@@ -68,7 +70,10 @@ def _torchrun(
             *("--nproc-per-node=2", f"--max-restarts={restarts}", str(script)),
             *("--config", str(config), *_SETTINGS, *arguments),
         ]
-        return subprocess.Popen(command, stdout=said, stderr=said), log
+        # The script lies elsewhere, and `tests` is not part of the installed project.
+        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(command, stdout=said, stderr=said, env=environment), log
 
 
 def _end_of(process: subprocess.Popen[bytes], timeout_s: float) -> int:
