@@ -63,6 +63,8 @@ def _child(kind: Any, part: int | str) -> Any:
         return next((m for m in _members(kind) if part in _tags(m)), None)
     if get_origin(kind) is tuple and isinstance(part, int):
         return get_args(kind)[0]
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
     return None
 
 

@@ -1,0 +1,1 @@
+"""Profiles some days in one pass: what the gate compares tonight's data by (docs/gate.md)."""

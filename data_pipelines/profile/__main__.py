@@ -1,0 +1,69 @@
+"""A profile of some days: their rows, labels and columns, in one pass.
+
+  python -m data_pipelines.profile /logs/clicks --config configs/clicks.yaml
+      --dates 2024-01-06 2024-01-06 --out profile.json [key.path=value ...]
+
+Exit codes: 0 done, 2 config, 3 data that can't be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+
+from data_pipelines.profile.split import profile_split
+from marigold_rec.config import load_config
+from marigold_rec.errors import EXIT_DONE, ConfigError, MarigoldError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _parser()
+    found = parser.parse_intermixed_args(arguments)
+    dates = None if found.dates is None else (found.dates[0], found.dates[1])
+    if dates is not None and dates[0] > dates[1]:
+        parser.error(f"--dates run backwards: {dates[0]} is after {dates[1]}; swap them")
+    try:
+        profile = profile_split(load_config(found.config, found.overrides), found.path, dates)
+        _write(found.out, profile.json_text())
+    except MarigoldError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command
+        return error.exit_code
+    columns = f"{len(profile.columns)} columns"
+    print(f"{profile.name}: {profile.rows:,} rows, {columns}; see {found.out}")  # noqa: T201
+    return EXIT_DONE
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all."""
+    partial = file.with_name(f".{file.name}.tmp")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.rename(file)
+    except OSError as error:
+        raise ConfigError(f"--out: can't write {file} ({error.strerror})") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipelines.profile",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", metavar="PATH", help="a file, a folder or any fsspec URL of one")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="of the config")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config")
+    parser.add_argument(
+        "--dates",
+        nargs=2,
+        type=datetime.date.fromisoformat,
+        metavar=("FIRST", "LAST"),
+        help="days (both included) of dt=YYYY-MM-DD folders",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the profile")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

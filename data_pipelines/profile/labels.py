@@ -1,0 +1,59 @@
+"""What a profile keeps of each task's labels: read as training reads them, over all rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+
+from data_pipelines.labels import LabelColumns
+from data_pipelines.profile.moments import Moments
+from marigold_rec.config.schema import BinaryTask, Task
+from marigold_rec.gating.profile import LabelProfile
+from marigold_rec.transforms import plain_type
+from marigold_rec.transforms.column_types import is_number
+
+
+class LabelTally:
+    """Of one task whose columns are there and hold numbers."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._columns = LabelColumns((task,), None)
+        self._moments = Moments()
+        self._invalid = 0
+
+    def add(self, table: pa.Table) -> None:
+        labels = self._columns(table)
+        observed_B = labels.observed_BT[:, 0] > 0
+        self._moments.add(labels.labels_BT[:, 0][observed_B].astype(np.float64))
+        self._invalid += labels.tallies[0].num_invalid
+
+    def profile(self) -> LabelProfile:
+        moments = self._moments
+        is_binary = isinstance(self._task, BinaryTask)
+        return LabelProfile(
+            kind=self._task.kind,
+            column=self._task.label,
+            observed=moments.count,
+            invalid=self._invalid,
+            mean=moments.mean if moments.count else None,
+            std=moments.std if moments.count else None,
+            positives=round(moments.mean * moments.count) if is_binary else None,
+        )
+
+
+def label_tallies(tasks: tuple[Task, ...], schema: pa.Schema) -> dict[str, LabelTally]:
+    """By task; none for a task whose columns are missing or hold no numbers."""
+    return {
+        task.name: LabelTally(task)
+        for task in tasks
+        if all(_is_readable(name, schema) for name in (task.label, task.observed_if) if name)
+    }
+
+
+def _is_readable(column: str, schema: pa.Schema) -> bool:
+    if column not in schema.names:
+        return False
+    kind = plain_type(schema.field(column).type)
+    return is_number(kind) or pat.is_boolean(kind)

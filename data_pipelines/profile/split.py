@@ -1,0 +1,100 @@
+"""The profile of some days: one pass over the columns that the config reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from data_pipelines.catalog import Catalog, needed_columns, scan
+from data_pipelines.listing import Dates
+from data_pipelines.preflight import rules_of
+from data_pipelines.profile.columns import ColumnTally
+from data_pipelines.profile.labels import LabelTally, label_tallies
+from marigold_rec.config import Config
+from marigold_rec.config.schema import BucketizeFeature, DenseFeature
+from marigold_rec.errors import DataError
+from marigold_rec.gating.profile import Profile, Role
+from marigold_rec.transforms import plain_type
+
+_PIECE_ROWS = 65_536
+_BUFFER = 1024**2
+
+
+def profile_split(config: Config, path: str, dates: Dates | None = None) -> Profile:
+    """Of the files at `path` (a file, a folder, any fsspec URL of one), of the days `dates`.
+
+    Columns that are missing, or of types that the config can't take, are part of the profile and no
+    error. Bad files and the pinned schema follow `data`, as in training. Memory: a piece of rows
+    and the samples, however many rows there are.
+
+    Raises DataError as `scan` does, or when a file can't be read; ConfigError as `rules_of`.
+    """
+    roles = column_roles(config)
+    catalog = scan(path, dates, needed_columns(config), rules_of(config))
+    present = [name for name in roles if name in catalog.schema.names]
+    kinds = {name: plain_type(catalog.schema.field(name).type) for name in present}
+    columns = {name: ColumnTally(kind) for name, kind in kinds.items()}
+    labels = label_tallies(config.tasks, catalog.schema)
+    for file in catalog.files:
+        _read_file(catalog, file.path, kinds, columns, labels, config.data.verify_checksums)
+    return Profile(
+        path=path,
+        dates=dates,
+        files=len(catalog.files),
+        rows=catalog.num_rows,
+        fingerprint=catalog.fingerprint,
+        columns={name: columns[name].profile(roles[name]) for name in sorted(columns)},
+        missing=tuple(name for name in roles if name not in columns),
+        labels={name: tally.profile() for name, tally in labels.items()},
+    )
+
+
+def column_roles(config: Config) -> dict[str, tuple[Role, ...]]:
+    """Every column that the config reads, each with what it is read as, in config order."""
+    found: dict[str, list[Role]] = {}
+
+    def note(column: str | None, role: Role) -> None:
+        if column is not None and role not in found.setdefault(column, []):
+            found[column].append(role)
+
+    for feature in config.features:
+        is_number = isinstance(feature, DenseFeature | BucketizeFeature)
+        note(feature.source, "number" if is_number else "category")
+    for task in config.tasks:
+        note(task.label, "label")
+        note(task.observed_if, "label")
+    note(config.data.weight, "weight")
+    note(config.data.time, "time")
+    for name in needed_columns(config):
+        if name not in found:
+            note(name, "time")  # when a label came true, say
+    return {name: tuple(roles) for name, roles in found.items()}
+
+
+def _read_file(
+    catalog: Catalog,
+    path: str,
+    kinds: dict[str, pa.DataType],
+    columns: dict[str, ColumnTally],
+    labels: dict[str, LabelTally],
+    verify_checksums: bool,
+) -> None:
+    names: Sequence[str] = list(kinds)
+    schema = pa.schema(list(kinds.items()))
+    try:
+        with catalog.storage.open_parquet(
+            path, verify_checksums=verify_checksums, buffer_size=_BUFFER
+        ) as parquet:
+            for piece in parquet.iter_batches(_PIECE_ROWS, columns=names, use_threads=False):
+                table = pa.Table.from_batches([piece]).select(names).cast(schema)
+                for name, tally in columns.items():
+                    tally.add(table.column(name))
+                for tally in labels.values():
+                    tally.add(table)
+    # A storage library may raise anything of its own.
+    except Exception as error:
+        raise DataError(
+            f"{path}: can't be profiled ({type(error).__name__}: {error}); validate the data "
+            "(python -m data_pipelines.validate) and write the file again if it is damaged"
+        ) from error

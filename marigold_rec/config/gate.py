@@ -1,0 +1,190 @@
+"""What a night's data and model must pass before the model is published; see docs/gate.md.
+
+Every limit can be null: then it is off. Shares and relative figures are fractions, 0.05 is 5 %.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from marigold_rec.config.section import Section
+
+
+class FigureRule(Section):
+    """Limits of one figure of the evaluation's report."""
+
+    min: float | None = Field(default=None, description="Of the figure itself.")
+    max: float | None = Field(default=None, description="Of the figure itself.")
+    within: tuple[float, float] | None = Field(
+        default=None, description="[lowest, highest] of the figure itself: both limits at once."
+    )
+    min_delta: float | None = Field(
+        default=None,
+        description="Of the candidate's figure - the published model's: for what should be high. "
+        "-0.005: it may lose .005.",
+    )
+    max_delta: float | None = Field(
+        default=None, description="Of the same difference: for what should be low."
+    )
+    by: Literal["interval", "value"] | None = Field(
+        default=None, description="See gate.by; null: as there."
+    )
+    on: Literal["both", "evaluation", "holdout"] = Field(
+        default="both", description="The report that is judged."
+    )
+    may_be_missing: bool = Field(
+        default=False, description="Whether a figure that does not exist passes."
+    )
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> FigureRule:
+        if self.within is not None and (self.min is not None or self.max is not None):
+            raise ValueError("within gives both limits: leave min and max out")
+        pairs = ((self.min, self.max), (self.min_delta, self.max_delta), self.within or (0, 0))
+        for low, high in pairs:
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"no figure passes: {low:g} is above {high:g}; swap them")
+        limits = (self.min, self.max, self.within, self.min_delta, self.max_delta)
+        if all(limit is None for limit in limits):
+            raise ValueError(
+                "has no limit; give min, max, within, min_delta or max_delta, or null for the "
+                "whole rule"
+            )
+        return self
+
+
+FigureRules = dict[str, FigureRule | None]
+"""By the figure's name in report.json; null: no rule."""
+
+
+def _binary_rules() -> FigureRules:
+    return {
+        "auc": FigureRule(min_delta=-0.005),
+        "ne": FigureRule(max_delta=0.03),
+        "calibration": FigureRule(within=(0.67, 1.5), on="evaluation"),
+    }
+
+
+def _watch_time_rules() -> FigureRules:
+    return {"xauc": FigureRule(min_delta=-0.005)}
+
+
+class DefaultRules(Section):
+    """For every task of a kind. A task's own rules are laid over them, figure by figure."""
+
+    binary: FigureRules = Field(
+        default_factory=_binary_rules, description="Laid over the built-in rules likewise."
+    )
+    watch_time: FigureRules = Field(default_factory=_watch_time_rules, description="Likewise.")
+
+    @field_validator("binary", "watch_time", mode="after")
+    @classmethod
+    def _over_the_built_in(cls, given: FigureRules, info: ValidationInfo) -> FigureRules:
+        # Else a rule for one figure would silently take away those of the others.
+        return (_binary_rules() if info.field_name == "binary" else _watch_time_rules()) | given
+
+
+class DataLimits(Section):
+    """The new days' profile against those of the newest nights before."""
+
+    nights: int = Field(default=14, ge=1, description="The newest earlier nights that count.")
+    min_rows: int = Field(default=1, ge=0, description="Of all new days together.")
+    min_rows_share: float | None = Field(
+        default=0.6,
+        gt=0,
+        description="Rows per day over those of a usual night: the median of the nights of the "
+        "same weekday; without one, of the same part of the week (Mon-Fri or Sat-Sun); without "
+        "one, of all.",
+    )
+    max_rows_share: float | None = Field(
+        default=2.0,
+        gt=0,
+        description="The same the other way; only where a night of the same part of the week is "
+        "known.",
+    )
+    max_null_rise: float | None = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of nulls and NaN in a feature's column over the largest of the nights.",
+    )
+    max_label_shift: float | None = Field(
+        default=0.1,
+        ge=0,
+        description="Of a task's mean label against the median of at least two nights, relative "
+        "to it; see label_spreads.",
+    )
+    label_spreads: float = Field(
+        default=4.0,
+        ge=0,
+        description="A shift of up to so many standard deviations of the nights' means passes too: "
+        "some labels move by themselves.",
+    )
+    max_observed_shift: float | None = Field(
+        default=0.25,
+        ge=0,
+        description="Of the share of rows that have a task's label, likewise.",
+    )
+    sampling_errors: float = Field(
+        default=4.0,
+        ge=0,
+        description="A shift of up to so many standard errors more passes: it may be chance.",
+    )
+    both_classes: bool = Field(
+        default=True, description="A yes/no task must have labels of both kinds."
+    )
+    constant: bool = Field(
+        default=True, description="Refuse a column that has one value only, and had more before."
+    )
+    types: bool = Field(
+        default=True, description="Refuse a column whose type has changed since the last night."
+    )
+
+
+class DriftLimits(Section):
+    """Distributions: of features against the nights before, of scores against the published."""
+
+    max_psi: float | None = Field(
+        default=0.25,
+        gt=0,
+        description="Population stability index of a feature's column, to the nearest of at least "
+        "two nights before; a larger one passes up to times_usual.",
+    )
+    times_usual: float = Field(
+        default=3.0,
+        ge=0,
+        description="A drift of up to so many times the largest that the nights before had, each "
+        "to the nearest other, passes: some columns change every day.",
+    )
+    min_values: int = Field(
+        default=1000, ge=1, description="With fewer values on either side nothing is said."
+    )
+    ignore: tuple[str, ...] = Field(default=(), description="Columns that may drift.")
+    max_score_ratio: float | None = Field(
+        default=1.5,
+        gt=1,
+        description="Of the candidate's mean score to the published model's on the same rows, and "
+        "the other way round; yes/no tasks.",
+    )
+    max_score_psi: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="Population stability index of the candidate's scores to the published "
+        "model's on the same rows; yes/no tasks.",
+    )
+
+
+class GateConfig(Section):
+    by: Literal["interval", "value"] = Field(
+        default="interval",
+        description="interval: a figure fails where its whole confidence interval lies beyond the "
+        "limit, so that only what is shown to be worse is refused; value: where the figure does.",
+    )
+    defaults: DefaultRules = DefaultRules()
+    tasks: dict[str, FigureRules] = Field(
+        default={}, description="A task's own rules, by figure: laid over the defaults of its kind."
+    )
+    data: DataLimits = DataLimits()
+    drift: DriftLimits = DriftLimits()
