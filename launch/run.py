@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from launch.figures import figure_lines
 from launch.run_folder import locked, move_aside, run_folder
 from launch.summary import Summary
 from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
+from marigold_rec.checkpoint.mirror import refuse_taken_mirror
 from marigold_rec.config import Config, config_hash, dump_config
 from marigold_rec.config.loading import config_from
 from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
@@ -39,6 +42,7 @@ from marigold_rec.training import (
     total_counts,
 )
 from marigold_rec.training.warm_start import plan_lines
+from marigold_rec.transforms.row_bits import ADMITTED_NAME, row_bits_bytes
 from marigold_rec.versions import installed_versions
 
 
@@ -48,7 +52,7 @@ def train_and_evaluate(config: Config, ranks: Ranks, resume: str) -> int:
     with ExitStack() as stack:
         on_first_rank(lambda: stack.enter_context(locked(folder)), ranks.control)
         if resume == "never":
-            on_first_rank(lambda: _start_anew(folder), ranks.control)
+            on_first_rank(lambda: _start_anew(config, folder), ranks.control)
         # To the very end: the first rank to leave makes torchrun signal the others, and the one
         # that is still writing its summary must live to finish it.
         stop = stack.enter_context(stop_on_signals())
@@ -72,13 +76,16 @@ def _run(
         config,
         schema_hash=schema_hash(data.train),
         plan={p.table: p.sharding for p in placements(built.plan)},
+        files={ADMITTED_NAME: row_bits_bytes(data.admitted)} if data.admitted else {},
     )
     reader = train_reader(config, data, ranks)
     trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
+    reset: Mapping[str, int] = {}
     if (found := store.find(resume)) is not None:
+        _require_same_rows(found, store.files)
         _resume(trainer, found, config, ranks)
     elif config.warm_start.path is not None:
-        _warm_start(trainer, Path(config.warm_start.path), ranks)
+        reset = _warm_start(trainer, Path(config.warm_start.path), ranks)
     # Not earlier: a start that is refused must leave the files of the run that is there alone.
     on_first_rank(lambda: _begin(config, folder, summary), ranks.control)
     LOGGER.info(
@@ -97,6 +104,8 @@ def _run(
         outcome = trainer.train(log, stop)
         evaluation = Evaluation({})
         counts = {"data/counts": total_counts(reader.counts, ranks)}
+        if reset:
+            counts["warm_start/evicted_rows"] = dict(reset)
         if data.train.skipped:
             counts["data/skipped_files"] = {"train": len(data.train.skipped)}
         held_out = eval_reader(config, data, ranks)
@@ -107,7 +116,8 @@ def _run(
             counts["eval/counts"] = total_counts(held_out.counts, ranks)
         figures = outcome.perf | peak_memory(ranks) | evaluation.scalars
         ending = _ending(outcome, evaluation)
-        ending |= {"warnings": trainer.guard.warnings, "wall_s": time.time() - started}
+        warnings = [*trainer.guard.warnings, *store.mirror_warnings()]
+        ending |= {"warnings": warnings, "wall_s": time.time() - started}
         on_first_rank(lambda: summary.end(ending | figures | counts), ranks.control)
     finally:
         log.close()
@@ -127,10 +137,24 @@ def _resume(trainer: Trainer, found: Found, config: Config, ranks: Ranks) -> Non
     for refused in found.refused:
         LOGGER.warning("refused: %s", refused)
     trainer.resume(found)
+    if found.fetched_from is not None:
+        LOGGER.info("fetched %s from the mirror %s", found.folder.name, found.fetched_from)
     LOGGER.info("resumed from %s at step %d", found.folder, trainer.step)
 
 
-def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> None:
+def _require_same_rows(found: Found, files: Mapping[str, bytes]) -> None:
+    """Ids must go on in the rows that they were trained in."""
+    now = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    then = found.manifest.files.get(ADMITTED_NAME)
+    if (None if then is None else then.sha256) != now.get(ADMITTED_NAME):
+        raise CheckpointError(
+            f"{found.folder}: was saved with other admitted rows than those of life_cycle.rows: "
+            "put the old folder back, or use another run.name or --resume never"
+        )
+
+
+def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> Mapping[str, int]:
+    """Returns how many rows of which table began anew."""
     found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
     for refused in found.refused:
         LOGGER.warning("refused: %s", refused)
@@ -139,6 +163,7 @@ def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> None:
     LOGGER.info("warm start from %s (its step %d)", found.folder, found.manifest.step)
     for line in plan_lines(plan):
         LOGGER.info("%s", line)
+    return plan.reset
 
 
 def _begin(config: Config, folder: Path, summary: Summary) -> None:
@@ -165,7 +190,8 @@ def _unwritable(folder: Path, error: OSError) -> ConfigError:
     return ConfigError(f"run.dir: can't write below {folder} ({error}); choose another run.dir")
 
 
-def _start_anew(folder: Path) -> None:
+def _start_anew(config: Config, folder: Path) -> None:
+    refuse_taken_mirror(config)
     if (target := move_aside(folder)) is not None:
         LOGGER.info("--resume never: the earlier run's files are now in %s", target)
 

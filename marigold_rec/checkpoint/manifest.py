@@ -50,6 +50,8 @@ class Manifest(BaseModel):
     """Of the training files' columns; for people and tools: the fingerprint decides."""
     plan: dict[str, str] = Field(default_factory=dict)
     """Table -> how it was sharded; for people: any plan loads it."""
+    figures: dict[str, float] = Field(default_factory=dict)
+    """window_auc/ctr, ...: the newest before this step, of a full window (training metrics)."""
     config_hash: str
     config: dict[str, object]
     versions: dict[str, str]

@@ -7,15 +7,18 @@ under a checkpoint's name.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from marigold_rec.checkpoint.held import unless_held
 from marigold_rec.checkpoint.manifest import MANIFEST_NAME
+from marigold_rec.config.window_figures import badness
 
 _STEP = re.compile(r"^step-(\d{9})$")
 _STALE = re.compile(r"^step-\d{9}\.tmp-[0-9a-f]{8}$")
@@ -30,6 +33,8 @@ class Kept:
     step: int
     saved_at: datetime | None
     """None: it does not say (an earlier version's, or damaged)."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """window_auc/ctr, ...: as far as it says."""
 
 
 @dataclass(frozen=True)
@@ -54,38 +59,57 @@ def checkpoint_folders(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("step-*") if _STEP.match(path.name))
 
 
-def steps_to_keep(saved: Sequence[Kept], keep: int, every_n_hours: float | None) -> set[int]:
-    """The last `keep`, and one of every `every_n_hours`. A further rule is a further set here.
+def steps_to_keep(
+    saved: Sequence[Kept], keep: int, every_n_hours: float | None, best_by: str | None = None
+) -> set[int]:
+    """The last `keep`, one of every `every_n_hours`, and the best by the figure `best_by`.
 
-    Of the hours, the first checkpoint counts, then each that was saved at least so much later than
-    the one that counted before: what a prune keeps, every later prune keeps.
+    A further rule is a further set here. What a prune keeps by the hours, every later prune keeps;
+    the best stays until a better one is there.
     """
     in_order = sorted(saved, key=lambda each: each.step)
     last = {each.step for each in in_order[-keep:]}
-    if every_n_hours is None:
-        return last
+    return last | _hourly(in_order, every_n_hours) | _best(in_order, best_by)
+
+
+def _hourly(in_order: Sequence[Kept], every_n_hours: float | None) -> set[int]:
+    """The first counts, then each that was saved at least so much later than the one before."""
     hourly: set[int] = set()
+    if every_n_hours is None:
+        return hourly
     until: datetime | None = None
     for each in in_order:
         if each.saved_at is not None and (until is None or each.saved_at >= until):
             hourly.add(each.step)
             until = each.saved_at + timedelta(hours=every_n_hours)
-    return last | hourly
+    return hourly
 
 
-def prune(root: Path, newest: Path, keep: int, every_n_hours: float | None) -> None:
-    """Deletes what need not stay now that `newest` has become visible.
+def _best(in_order: Sequence[Kept], figure: str | None) -> set[int]:
+    """Of equally good ones the newest, which has learned more. Empty where none has the figure."""
+    having = [each for each in in_order if figure is not None and figure in each.figures]
+    if figure is None or not having:
+        return set()
+    best = min(having, key=lambda each: (badness(figure, each.figures[figure]), -each.step))
+    return {best.step}
+
+
+def prune(
+    root: Path, newest: Path, keep: int, every_n_hours: float | None, best_by: str | None = None
+) -> None:
+    """Deletes what need not stay now that `newest` has become visible, and nobody reads.
 
     Only of steps up to its own: later ones are of a run that went another way (a newer checkpoint
     was refused), and counted in they would push out what has just been saved. So the checkpoint
     that a run went on from stays until a newer one of that run is there.
     """
     until_now = [path for path in checkpoint_folders(root) if path.name <= newest.name]
-    saved = [Kept(_step(path), _saved_at(path)) for path in until_now]
-    stay = steps_to_keep(saved, keep, every_n_hours)
+    stay = steps_to_keep([_kept(path) for path in until_now], keep, every_n_hours, best_by)
     for path in until_now:
         if _step(path) not in stay:
-            delete(path)
+            with unless_held(path) as is_free:
+                if is_free:  # else the next prune deletes it
+                    delete(path)
 
 
 def delete(path: Path) -> None:
@@ -121,10 +145,40 @@ def _step(path: Path) -> int:
 
 
 def _saved_at(folder: Path) -> datetime | None:
-    """From the manifest, never from the file's own times: copies and clocks of servers change."""
+    return _kept(folder).saved_at
+
+
+def _kept(folder: Path) -> Kept:
+    step = _STEP.match(folder.name)
     try:
-        manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+        text = (folder / MANIFEST_NAME).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    return kept_of(0 if step is None else int(step[1]), text)
+
+
+def kept_of(step: int, manifest_text: str) -> Kept:
+    """What a manifest says that retention asks, of one that may be damaged or of another version.
+
+    The time is the manifest's, never the file's own: copies and clocks of servers change.
+    """
+    try:
+        manifest = json.loads(manifest_text)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict):
+        return Kept(step, None)
+    try:
         saved_at = datetime.fromisoformat(manifest["saved_at"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return saved_at if saved_at.tzinfo is not None else None
+    except (ValueError, TypeError, KeyError):
+        saved_at = None
+    figures = manifest.get("figures")
+    return Kept(
+        step,
+        saved_at if saved_at is not None and saved_at.tzinfo is not None else None,
+        {
+            name: float(value)
+            for name, value in (figures if isinstance(figures, dict) else {}).items()
+            if isinstance(value, (int, float)) and math.isfinite(value)
+        },
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,10 @@ from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint.background import InBackground
 from marigold_rec.checkpoint.dcp_metadata import VerifiedReader, read_dcp_metadata
 from marigold_rec.checkpoint.finding import Found, newest_good
+from marigold_rec.checkpoint.held import held
 from marigold_rec.checkpoint.manifest import Manifest, read_manifest
+from marigold_rec.checkpoint.mirror import Mirror
+from marigold_rec.checkpoint.mirroring import Mirroring
 from marigold_rec.checkpoint.retention import Tidied, abandon, checkpoint_folders, tidy
 from marigold_rec.checkpoint.spans import Placed, PlacingPlanner
 from marigold_rec.checkpoint.staging import Shards, Staging, bytes_to_write, live_shards
@@ -70,8 +74,10 @@ class CheckpointStore:
         *,
         schema_hash: str | None = None,
         plan: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
-        """`schema_hash` and `plan` are noted in the manifests."""
+        """`schema_hash` and `plan` are noted in the manifests; `files` lie in every checkpoint."""
+        self.files = dict(files or {})
         self._schema_hash = schema_hash
         self._plan = dict(plan or {})
         self._root = root
@@ -81,6 +87,8 @@ class CheckpointStore:
         self._group: dist.ProcessGroup | None = None
         self._under_way: tuple[int, InBackground[Written]] | None = None
         self._misses = 0
+        self._mirroring: Mirroring | None = None
+        """On the first rank, once `find` has opened the mirror."""
 
     def save(
         self,
@@ -90,21 +98,22 @@ class CheckpointStore:
         cursors: tuple[Cursor, ...],
         data: str,
         exempt: frozenset[str] = frozenset(),
+        figures: Mapping[str, float] | None = None,
     ) -> Saved:
         """Saves `tensors` as the checkpoint of `step`; `data` is the training files' fingerprint.
 
-        `exempt` names those that may hold values that are not finite. Collective. Raises
-        CheckpointError (a full disk, say) or NumericsError on all ranks, and leaves nothing then.
+        `exempt` names those that may hold values that are not finite; the manifest notes the first
+        rank's `figures`. Collective. Raises CheckpointError (a full disk, say) or NumericsError on
+        all ranks, and leaves nothing then.
         """
         assert self._under_way is None, "settle first"
-        manifest = self._manifest(step, cursors, data)
+        manifest = self._manifest(step, cursors, data, figures)
         self._require_space(tensors)
-        state = State(tensors, live_shards(tensors), exempt)
+        state = State(tensors, live_shards(tensors), exempt, self.files)
         written = write_checkpoint(
             state, manifest, self._root, self._config.checkpoint, self._own_group()
         )
-        self._misses = 0
-        return Saved(step, written.folder, written.notes)
+        return self._saved(step, written)
 
     def begin_save(
         self,
@@ -114,6 +123,7 @@ class CheckpointStore:
         cursors: tuple[Cursor, ...],
         data: str,
         exempt: frozenset[str] = frozenset(),
+        figures: Mapping[str, float] | None = None,
     ) -> Saved | Missed | None:
         """As `save`, but returns as soon as the values are copied, with None; `settle` tells more.
 
@@ -124,13 +134,15 @@ class CheckpointStore:
         assert self._under_way is None, "settle first"
         try:
             if not self._config.checkpoint.asynchronous:
-                return self.save(tensors, step=step, cursors=cursors, data=data, exempt=exempt)
+                return self.save(
+                    tensors, step=step, cursors=cursors, data=data, exempt=exempt, figures=figures
+                )
             self._require_space(tensors)
             copies = on_every_rank(lambda: self._copied(tensors), self._ranks.control)
         except CheckpointError as error:
             return self._miss(step, error)
-        state, group = State(tensors, copies, exempt), self._own_group()
-        manifest, keep = self._manifest(step, cursors, data), self._config.checkpoint
+        state, group = State(tensors, copies, exempt, self.files), self._own_group()
+        manifest, keep = self._manifest(step, cursors, data, figures), self._config.checkpoint
         self._under_way = (
             step,
             InBackground(
@@ -157,8 +169,23 @@ class CheckpointStore:
             written = on_every_rank(work.result, self._ranks.control)
         except CheckpointError as error:
             return self._miss(step, error)
-        self._misses = 0
-        return Saved(step, written.folder, written.notes)
+        return self._saved(step, written)
+
+    def finish_mirror(self) -> None:
+        """Waits for the copy of the newest checkpoint; what is amiss, the log and
+        `mirror_warnings` say. Collective.
+        """
+        if self._config.checkpoint.mirror is not None:
+            on_first_rank(self._finish_mirror, self._own_group())
+
+    def mirror_scalars(self) -> dict[str, float | None]:
+        """For the log; the first rank's. Empty without a mirror."""
+        mirroring = self._mirroring
+        return {} if mirroring is None else {"checkpoint/mirror_misses": float(mirroring.misses)}
+
+    def mirror_warnings(self) -> list[str]:
+        """For the summary; the first rank's."""
+        return [] if self._mirroring is None else self._mirroring.warnings()
 
     def close(self) -> None:
         """Waits for a save under way, whatever has happened, and frees the copy's memory.
@@ -180,23 +207,34 @@ class CheckpointStore:
     def find(self, wanted: str) -> Found | None:
         """The checkpoint that `wanted` names: `auto` (the newest good one), `never`, or a path.
 
-        Collective. Raises CheckpointError when a path is named that does not verify.
+        From here on saves are mirrored, where the config says so. Collective. Raises
+        CheckpointError when a path is named that does not verify, ConfigError when there is no such
+        mirror.
         """
+        group = self._ranks.control
+        if self._config.checkpoint.mirror is not None:
+            group = self._own_group()  # fetching may take longer than others wait
+            on_first_rank(self._open_mirror, group)
         if wanted == "never":
             return None
-        return on_first_rank(lambda: self._find(wanted), self._ranks.control)
+        return on_first_rank(lambda: self._find(wanted), group)
 
     def load(self, found: Found, tensors: Mapping[str, Tensor | Placed]) -> None:
         """Fills `tensors` in place. Collective. Raises CheckpointError when they don't fit."""
         control = self._ranks.control
         metadata = on_every_rank(lambda: read_dcp_metadata(found.folder, found.manifest), control)
         try:
-            load_distributed(
-                dict(tensors),
-                storage_reader=VerifiedReader(found.folder, metadata),
-                planner=PlacingPlanner(),
-                process_group=control,
-            )
+            with ExitStack() as stack:
+                # A run that goes on beside this one, and prunes, leaves it alone.
+                on_every_rank(lambda: stack.enter_context(held(found.folder)), control)
+                load_distributed(
+                    dict(tensors),
+                    storage_reader=VerifiedReader(found.folder, metadata),
+                    planner=PlacingPlanner(),
+                    process_group=control,
+                )
+        except CheckpointError:
+            raise
         except (CheckpointException, Exception) as error:  # the first is no Exception
             raise CheckpointError(
                 f"{found.folder}: does not fit this model: {reason(error)}; "
@@ -209,6 +247,8 @@ class CheckpointStore:
         They were refused, or belong to steps that will be taken anew. Collective.
         """
         on_first_rank(lambda: self._abandon_after(found.folder), self._ranks.control)
+        if self._config.checkpoint.mirror is not None:
+            on_first_rank(lambda: self._abandon_copies_after(found), self._own_group())
 
     def _copied(self, tensors: dict[str, Tensor]) -> Shards:
         try:
@@ -219,6 +259,12 @@ class CheckpointStore:
                 f"{self._root}: the state can't be copied to host memory: {reason(error)}; "
                 "use checkpoint.asynchronous=false, or give each rank more memory"
             ) from error
+
+    def _saved(self, step: int, written: Written) -> Saved:
+        self._misses = 0
+        if self._mirroring is not None:
+            self._mirroring.offer(written.folder)
+        return Saved(step, written.folder, written.notes)
 
     def _miss(self, step: int, error: CheckpointError) -> Missed:
         self._misses += 1
@@ -235,7 +281,13 @@ class CheckpointStore:
         dist.all_reduce(num_bytes, group=control)
         on_first_rank(lambda: require_space(self._root, int(num_bytes), keep), control)
 
-    def _manifest(self, step: int, cursors: tuple[Cursor, ...], data: str) -> Manifest:
+    def _manifest(
+        self,
+        step: int,
+        cursors: tuple[Cursor, ...],
+        data: str,
+        figures: Mapping[str, float] | None,
+    ) -> Manifest:
         return Manifest(
             step=step,
             saved_at=datetime.datetime.now(datetime.UTC),
@@ -244,6 +296,7 @@ class CheckpointStore:
             data=data,
             schema_hash=self._schema_hash,
             plan=self._plan,
+            figures=dict(figures or {}),
             config_hash=config_hash(self._config),
             config=self._config.model_dump(mode="json"),
             versions=installed_versions(),
@@ -253,7 +306,9 @@ class CheckpointStore:
     def _own_group(self) -> dist.ProcessGroup:
         """Made at the first save, which all ranks begin together."""
         if self._group is None:
-            patience_s = max(_PATIENCE_S, self._config.distributed.timeout_s)
+            config = self._config
+            mirror_s = config.checkpoint.mirror_patience_s
+            patience_s = max(_PATIENCE_S, config.distributed.timeout_s, mirror_s + 60)
             group = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=patience_s))
             assert isinstance(group, dist.ProcessGroup)
             self._group = group
@@ -263,7 +318,23 @@ class CheckpointStore:
         if wanted != "auto":
             folder = Path(wanted)
             return Found(folder, read_manifest(folder), ())
-        return newest_good(self._root)
+        mirror = None if self._mirroring is None else self._mirroring.mirror
+        return newest_good(self._root, mirror, self._config.checkpoint.keep)
+
+    def _open_mirror(self) -> None:
+        checkpoint = self._config.checkpoint
+        if self._mirroring is None and checkpoint.mirror is not None:
+            mirror = Mirror(checkpoint.mirror, self._config.run.name)
+            self._mirroring = Mirroring(mirror, checkpoint)
+
+    def _finish_mirror(self) -> None:
+        if self._mirroring is not None:
+            self._mirroring.finish(self._config.checkpoint.mirror_patience_s)
+
+    def _abandon_copies_after(self, found: Found) -> None:
+        is_ours = found.folder.resolve().parent == self._root.resolve()
+        if self._mirroring is not None and is_ours:
+            self._mirroring.abandon_after(found.folder, found.manifest.step)
 
     def _abandon_after(self, folder: Path) -> None:
         if folder.resolve().parent != self._root.resolve():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from marigold_rec.checkpoint.spans import Span, Spans
@@ -52,6 +52,8 @@ class WarmStart:
     loads: Mapping[str, Load]
     """By the live tensor's name; the others keep their initial values."""
     problems: tuple[str, ...]
+    reset: Mapping[str, int] = field(default_factory=dict)
+    """Table -> rows that begin anew though the checkpoint has them (life_cycle)."""
 
 
 @dataclass(frozen=True)

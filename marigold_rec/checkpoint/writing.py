@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,6 +52,8 @@ class State:
     """The values of this rank's pieces: the tensors' own, or copies."""
     exempt: frozenset[str]
     """Names of tensors that may hold values that are not finite."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Small files beside the tensors; the first rank writes its own."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def write_checkpoint(
         # Each rank hashes what it wrote; rank 0 adds the metadata and publishes.
         hashing = _plainly(temporary, lambda: hash_files(temporary, f"__{group.rank()}_"))
         manifest = manifest.model_copy(update={"files": _gathered(hashing, group)})
-        publishing = _plainly(temporary, lambda: _publish(temporary, final, manifest))
+        publishing = _plainly(temporary, lambda: _publish(temporary, final, manifest, state.files))
         on_first_rank(publishing, group)
     except Exception:
         if group.rank() == 0:
@@ -129,7 +131,12 @@ def hash_files(temporary: Path, prefix: str) -> dict[str, FileEntry]:
 def write_manifest(temporary: Path, manifest: Manifest) -> None:
     with (temporary / MANIFEST_NAME).open("w", encoding="utf-8") as file:
         file.write(manifest_text(manifest))
-    for path in (*temporary.iterdir(), temporary):
+    sync_all(temporary)
+
+
+def sync_all(folder: Path) -> None:
+    """Files and folder are on the disk when this returns."""
+    for path in (*folder.iterdir(), folder):
         _sync(path)
 
 
@@ -166,7 +173,7 @@ class _Writer(FileSystemWriter):
             raise (cause or error) from error
 
 
-def _publish(temporary: Path, final: Path, manifest: Manifest) -> None:
+def _publish(temporary: Path, final: Path, manifest: Manifest, beside: Mapping[str, bytes]) -> None:
     absent = [name for name in manifest.files if not (temporary / name).is_file()]
     if absent:
         raise CheckpointError(
@@ -174,6 +181,9 @@ def _publish(temporary: Path, final: Path, manifest: Manifest) -> None:
             "run.dir must be on a file system that all nodes share"
         )
     files = manifest.files | hash_files(temporary, METADATA_NAME)
+    for name, content in beside.items():
+        (temporary / name).write_bytes(content)
+        files[name] = file_entry(temporary / name)
     write_manifest(temporary, manifest.model_copy(update={"files": files}))
     make_visible(temporary, final)
 
@@ -181,7 +191,7 @@ def _publish(temporary: Path, final: Path, manifest: Manifest) -> None:
 def _prune(root: Path, final: Path, keep: CheckpointConfig) -> tuple[str, ...]:
     """The checkpoint is good by now: an old one that has to stay is no reason to miss it."""
     try:
-        prune(root, final, keep.keep, keep.keep_every_n_hours)
+        prune(root, final, keep.keep, keep.keep_every_n_hours, keep.keep_best_by)
     except OSError as error:
         return (f"{root}: an old checkpoint can't be deleted ({error})",)
     return ()

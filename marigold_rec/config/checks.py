@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 from marigold_rec.config.balancers import MarigoldBalancerConfig, StaticBalancerConfig
+from marigold_rec.config.due import event_time_of
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.schema import Config
 from marigold_rec.config.tables import resolve_tables
+from marigold_rec.config.window_figures import window_figures
 
 
 def cross_field_problems(config: Config) -> list[str]:
@@ -20,8 +22,11 @@ def cross_field_problems(config: Config) -> list[str]:
         *_leaks(config),
         *_twin_tasks(config),
         *_observed_by_themselves(config),
+        *_maturing(config),
         *_balancer(config),
         *_dates(config),
+        *_best_by(config),
+        *_life_cycle(config),
     ]
 
 
@@ -49,6 +54,18 @@ def _tables(config: Config) -> list[str]:
     ]
 
 
+def _life_cycle(config: Config) -> list[str]:
+    kinds = {feature.table_name: feature.kind for feature in config.sparse_features}
+    return [
+        f"life_cycle.tables.{name}: no feature has this table; {did_you_mean(name, kinds)}"
+        if name not in kinds
+        else f"life_cycle.tables.{name}: its ids are of kind {kinds[name]}, whose rows have a "
+        "meaning of their own; only tables of kind hash have a life cycle: remove it here"
+        for name in config.life_cycle.tables
+        if kinds.get(name) != "hash"
+    ]
+
+
 def _leaks(config: Config) -> list[str]:
     """A label, or what decides whether it is observed, must never be an input."""
     outcomes: dict[str | None, str] = {}
@@ -56,6 +73,8 @@ def _leaks(config: Config) -> list[str]:
         outcomes.setdefault(task.label, task.name)
     for task in config.tasks:
         outcomes.setdefault(task.observed_if, task.name)
+        outcomes.setdefault(event_time_of(task), task.name)
+    outcomes.pop(None, None)
     return [
         f"features.{feature.name}: its column {feature.source!r} is an outcome of task "
         f"{outcomes[feature.source]!r}; the model would see the answer; remove the feature"
@@ -65,10 +84,12 @@ def _leaks(config: Config) -> list[str]:
 
 
 def _twin_tasks(config: Config) -> list[str]:
-    first: dict[tuple[str, str, str | None], str] = {}
+    first: dict[tuple[object, ...], str] = {}
     problems = []
     for task in config.tasks:
-        wiring = (task.kind, task.label, task.observed_if)
+        # Conversions within a day and within a week are two labels of one column.
+        window = None if event_time_of(task) is None else (event_time_of(task), task.matures_h)
+        wiring = (task.kind, task.label, task.observed_if, window)
         if wiring in first:
             problems.append(
                 f"tasks.{task.name}: has the same kind, label and observed_if as task "
@@ -85,6 +106,26 @@ def _observed_by_themselves(config: Config) -> list[str]:
         for task in config.tasks
         if task.observed_if == task.label
     ]
+
+
+def _maturing(config: Config) -> list[str]:
+    data = config.data
+    splits = {"train": data.train, "eval": data.eval}
+    users = [f"data.{name}.due" for name, split in splits.items() if split and split.due]
+    with_event = [task for task in config.tasks if event_time_of(task) is not None]
+    users += [f"tasks.{task.name}.event_time" for task in with_event]
+    problems = [
+        f"tasks.{task.name}.event_time: matures_h is 0, so that no later event would count; set it "
+        "to the hours that an event may come after its row"
+        for task in with_event
+        if task.matures_h == 0
+    ]
+    if users and data.time is None:
+        problems.append(
+            f"data.time: missing; {' and '.join(users)} count from the rows' event times: name the "
+            "column that holds them"
+        )
+    return problems
 
 
 def _balancer(config: Config) -> list[str]:
@@ -118,6 +159,14 @@ def _dates(config: Config) -> list[str]:
     data = config.data
     if data.eval is None:
         return []
+    if data.train.due is not None and data.eval.due is not None:
+        # Of a row whose click was learned the conversion may be judged: it is due later.
+        if data.train.due[1] <= data.eval.due[0]:
+            return []
+        return [
+            f"data.eval.due: begins at {data.eval.due[0].isoformat()}, but data.train.due runs to "
+            f"{data.train.due[1].isoformat()}; evaluation must begin where training ends, or later"
+        ]
     if data.train.dates is not None and data.eval.dates is not None:
         if data.train.dates[1] < data.eval.dates[0]:
             return []
@@ -133,3 +182,19 @@ def _dates(config: Config) -> list[str]:
         for name, split in (("train", data.train), ("eval", data.eval))
         if split.dates is None
     ]
+
+
+def _best_by(config: Config) -> list[str]:
+    name, known = config.checkpoint.keep_best_by, window_figures(config.tasks)
+    if name is None:
+        return []
+    if name not in known:
+        return [
+            f"checkpoint.keep_best_by: there is no figure {name!r}; {did_you_mean(name, known)}"
+        ]
+    if config.logging.window_rows is None:
+        return [
+            f"checkpoint.keep_best_by: {name} is a figure of the window, and "
+            "logging.window_rows is null; set one of them"
+        ]
+    return []

@@ -80,6 +80,8 @@ def _describe(error: ErrorDetails, tree: dict[str, Any]) -> str:
         case "json_invalid":
             reason = error["msg"]
             return f"the config: is nested too deeply or holds text that is not Unicode ({reason})"
+        case kind if kind.startswith("datetime"):
+            return _found(path, tree, found, "be a day or moment, YYYY-MM-DD[THH:MM:SS[Z]]")
         case kind if kind.startswith("date"):
             return _found(path, tree, found, "be a day, YYYY-MM-DD")
         case kind if path and path[-1] in ("str", "int"):

@@ -12,15 +12,34 @@ from collections import Counter
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marigold_rec.config.balancers import Balancer, MarigoldBalancerConfig
+from marigold_rec.config.life_cycle import LifeCycleConfig
+from marigold_rec.config.nightly import NightlyConfig
 from marigold_rec.config.section import Section
 
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 RUN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Width = Annotated[int, Field(ge=1, le=65536)]
+
+
+def _moment(text: object) -> object:
+    try:
+        return datetime.datetime.fromisoformat(text) if isinstance(text, str) else text
+    except ValueError:
+        return text  # no datetime: refused as that
+
+
+def _in_utc(moment: datetime.datetime) -> datetime.datetime:
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=datetime.UTC)
+    return moment.astimezone(datetime.UTC)
+
+
+Moment = Annotated[datetime.datetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
+"""2024-01-05 (its first moment) or 2024-01-05T06:00:00Z; without a time zone it is UTC."""
 
 
 class RunConfig(Section):
@@ -47,9 +66,17 @@ class SplitConfig(Section):
         default=None,
         description="First and last day (both included) of Hive-style dt=YYYY-MM-DD folders.",
     )
+    due: tuple[Moment, Moment] | None = Field(
+        default=None,
+        description="[since, until), UTC: only labels that become due in it (event time + the "
+        "task's matures_h) count, the others are unobserved; null: all count.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> SplitConfig:
+        if self.due is not None and self.due[0] >= self.due[1]:
+            since, until = (moment.isoformat() for moment in self.due)
+            raise ValueError(f"due must rise: since {since} is not before until {until}")
         if self.dates is not None and self.dates[0] > self.dates[1]:
             raise ValueError(
                 f"dates run backwards: {self.dates[0]} is after {self.dates[1]}; swap them"
@@ -139,7 +166,12 @@ class DataConfig(Section):
     time: str | None = Field(
         default=None,
         description="Column of when a row happened (integer or timestamp): evaluation must begin "
-        "after training has ended, by the statistics in the footers.",
+        "after training has ended, by the statistics in the footers; and labels become due by it.",
+    )
+    time_unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        default=None,
+        description="Of integer columns of times, which count from 1970 in UTC; needed where "
+        "labels become due by them. Timestamps have their own (without a time zone they are UTC).",
     )
     allow_time_overlap: bool = False
 
@@ -271,10 +303,22 @@ class _Task(Section):
     observed_if: str | None = Field(
         default=None, description="0/1 column; the label counts only where it is 1."
     )
+    matures_h: float = Field(
+        default=0.0,
+        ge=0,
+        le=87_600,
+        description="Hours after the row's event time at which the label is final, and due: its "
+        "attribution window.",
+    )
 
 
 class BinaryTask(_Task):
     kind: Literal["binary"]
+    event_time: str | None = Field(
+        default=None,
+        description="Column of when a label of 1 came true (conversion_time_ms, say): later than "
+        "matures_h after the row's event time it is 0.",
+    )
 
 
 class WatchTimeTask(_Task):
@@ -369,6 +413,22 @@ class CheckpointConfig(Section):
         gt=0,
         description="Beside them one of every so many hours stays, by when it was saved; "
         "null: none.",
+    )
+    keep_best_by: str | None = Field(
+        default=None,
+        description="Beside them the best stays, by its newest train/window_* figure: "
+        "window_auc/ctr, say. One that was saved before the window was full has none; null: none.",
+    )
+    mirror: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A folder or fsspec URL (s3://bucket/runs) that gets a copy of each "
+        "checkpoint, as <mirror>/<run.name>/step-...; --resume auto looks there too; null: none.",
+    )
+    mirror_patience_s: float = Field(
+        default=1800,
+        gt=0,
+        description="How long the end of a run waits for the last copy.",
     )
     asynchronous: bool = Field(
         default=True,
@@ -479,9 +539,11 @@ class Config(Section):
     sharding: ShardingConfig = ShardingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     warm_start: WarmStartConfig = WarmStartConfig()
+    life_cycle: LifeCycleConfig = LifeCycleConfig()
     numerics: NumericsConfig = NumericsConfig()
     logging: LoggingConfig = LoggingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    nightly: NightlyConfig = NightlyConfig()
     distributed: DistributedConfig = DistributedConfig()
 
     @property

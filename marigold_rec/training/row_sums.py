@@ -92,7 +92,7 @@ def _is_cut_alike(weight: DTensor, sums: DTensor, edges: list[int]) -> bool:
     then = {(low, high): index for index, (low, high) in enumerate(pairwise(edges))}
     return all(
         then.get(columns) == sums_offset // num_rows
-        for _, sums_offset, _, columns in _shards(weight, sums)
+        for _, sums_offset, _, columns in sum_shards(weight, sums)
     )
 
 
@@ -101,7 +101,7 @@ def _staged(weight: DTensor, sums: DTensor, edges: list[int]) -> StagedSums:
     # By place: what two live shards need is loaded once, for a load finds a shard by its place.
     pieces: dict[int, Tensor] = {}
     shares: list[tuple[Tensor, tuple[_Share, ...]]] = []
-    for live, _, first_row, columns in _shards(weight, sums):
+    for live, _, first_row, columns in sum_shards(weight, sums):
         mine: list[_Share] = []
         for index, (low, high) in enumerate(pairwise(edges)):
             common = min(high, columns[1]) - max(low, columns[0])
@@ -121,7 +121,7 @@ def _staged(weight: DTensor, sums: DTensor, edges: list[int]) -> StagedSums:
     return StagedSums(tensor, tuple(shares))
 
 
-def _shards(weight: DTensor, sums: DTensor) -> list[tuple[Tensor, int, int, tuple[int, int]]]:
+def sum_shards(weight: DTensor, sums: DTensor) -> list[tuple[Tensor, int, int, tuple[int, int]]]:
     """This rank's shards: the sums, their place in the whole state, first row, and columns."""
     weights = cast(LocalShardsWrapper, weight.to_local())
     states = cast(LocalShardsWrapper, sums.to_local())

@@ -118,6 +118,7 @@ class Trainer:
         """Steps taken."""
         self._cursor = Cursor(epoch=0, rows=0)
         self._saved_step: int | None = None
+        self._newest_figures: dict[str, float] = {}
 
     @property
     def total_steps(self) -> int:
@@ -214,7 +215,9 @@ class Trainer:
                 if self._is_logging_step(first, total):
                     self._table_check.look(self.step)
                     window = self._window.compute()
+                    self._newest_figures = window.to_note
                     values = self._figures(output, learning_rate) | window.scalars
+                    values |= self._store.mirror_scalars()
                     self._say_refused_probes(values)
                     self.guard.look(self.step, window.figures)
                     rate = speed.measure(self.step, batches.wait_s, self._probe_s)
@@ -228,6 +231,7 @@ class Trainer:
         self._note(self._store.settle(), log)
         if self._saved_step != self.step:
             self._save()
+        self._store.finish_mirror()
         self.pipeline.detach()
         return Outcome(self.step, total, was_stopped, speed.summary() | self._numerics.scalars())
 
@@ -285,6 +289,7 @@ class Trainer:
             cursors=self._cursors(),
             data=self._reader.fingerprint,
             exempt=self._without_figure(),
+            figures=self._newest_figures,
         )
         self._note(begun, log)
 
@@ -297,6 +302,7 @@ class Trainer:
             cursors=self._cursors(),
             data=self._reader.fingerprint,
             exempt=self._without_figure(),
+            figures=self._newest_figures,
         )
         self._note(saved, None)
 
@@ -309,6 +315,7 @@ class Trainer:
             self._note(self._store.settle(), None)
             if self.step not in (0, self._saved_step):
                 self._save()
+            self._store.finish_mirror()
         except MarigoldError as error:
             LOGGER.error("step %d can't be saved: %s", self.step, error)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -11,10 +13,12 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from marigold_rec.checkpoint import CheckpointStore, Found, read_dcp_metadata
 from marigold_rec.checkpoint.spans import Placed, Spans
 from marigold_rec.checkpoint.warm_start import Layout, Move, WarmStart, plan_warm_start
-from marigold_rec.config import Config, resolve_tables
-from marigold_rec.distributed import Ranks, on_first_rank
+from marigold_rec.config import Config, Table, resolve_tables
+from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
 from marigold_rec.errors import CheckpointError
 from marigold_rec.training.objective import Objective
+from marigold_rec.training.row_resets import reset_rows
+from marigold_rec.transforms.row_bits import EVICTED_NAME, RowBits, read_row_bits
 
 _OPTIMIZERS = ("optimizer/dense.", "optimizer/sparse.")
 
@@ -29,7 +33,8 @@ def warm_start(
     ranks: Ranks,
 ) -> WarmStart:
     """Loads into `tensors` (the live ones of model and optimizers, by their names in a checkpoint)
-    what the plan says. The step, the place in the data and the metrics begin at zero.
+    what the plan says; then the rows that the night's `life_cycle.rows` evicts begin anew. The
+    step, the place in the data and the metrics begin at zero.
 
     Collective. Raises CheckpointError on all ranks when something is missing that
     `warm_start.new` does not name; nothing is loaded then.
@@ -50,9 +55,22 @@ def warm_start(
     placed = {load.source: _placed(tensors[name], load.spans) for name, load in plan.loads.items()}
     if now.warm_start.optimizer:
         placed |= dict(_optimizer_loads(plan, tensors, saved))
+    evicted = on_every_rank(lambda: _evicted(now), ranks.control)
     store.load(found, placed)
     objective.starts_heads = False
-    return plan
+    for table, bits in evicted.items():
+        reset_rows(tensors, table, now.run.seed, bits)
+    return dataclasses.replace(plan, reset={t.name: bits.count for t, bits in evicted.items()})
+
+
+def _evicted(config: Config) -> dict[Table, RowBits]:
+    life_cycle = config.life_cycle
+    if life_cycle.rows is None or not life_cycle.evicting:
+        return {}
+    tables = resolve_tables(config.sparse_features)
+    file = Path(life_cycle.rows) / EVICTED_NAME
+    found = read_row_bits(file, tables, needed=life_cycle.evicting)
+    return {table: found[table.name] for table in tables if table.name in found}
 
 
 def _saved_shapes(found: Found) -> dict[str, tuple[int, ...]]:
@@ -73,6 +91,8 @@ def plan_lines(plan: WarmStart) -> Iterator[str]:
     width = max((len(move.unit) for move in others), default=0)
     for move in others:
         yield f"  {move.what:<8} {move.unit:<{width}}  {_shapes_of(move)}  {move.note}".rstrip()
+    for table, num_rows in plan.reset.items():
+        yield f"  evicted  tables.{table}: {num_rows:,} rows begin anew"
 
 
 def _shapes_of(move: Move) -> str:

@@ -11,6 +11,7 @@ Shapes: B rows of a batch, N rows of the window, T tasks, K outputs of a head.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from torchrec.metrics.ne import NEMetric
 from torchrec.metrics.rec_metric import RecMetric
 
 from marigold_rec.config.schema import Task
+from marigold_rec.config.window_figures import WINDOW_FIGURES
 from marigold_rec.contracts import TaskHead
 from marigold_rec.distributed import Ranks
 from marigold_rec.metrics.binary import LOG_LOSS_CLIP
@@ -36,8 +38,6 @@ _METRICS: dict[str, dict[str, type[RecMetric]]] = {
     "binary": {"ne": NEMetric, "auc": AUCMetric, "calibration": CalibrationMetric},
     "watch_time": {"mae": MAEMetric},
 }
-_SCALARS = {"ne": "window_ne", "auc": "window_auc", "calibration": "window_calibration",
-            "mae": "window_mae_s"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,17 @@ class WindowFigures:
     scalars: dict[str, float | None] = field(default_factory=dict)
     """train/window_<metric>/<task>; None where the window has no such figure."""
     figures: list[TaskFigures] = field(default_factory=list)
+    is_full: bool = False
+    """The window had as many rows as it may: right after a start it has few, and figures of few
+    rows are good or bad by chance."""
+
+    @property
+    def to_note(self) -> dict[str, float]:
+        """For the manifest of a checkpoint: window_auc/ctr, ...; nothing where it isn't full."""
+        if not self.is_full:
+            return {}
+        found = {name.removeprefix("train/"): value for name, value in self.scalars.items()}
+        return {n: v for n, v in found.items() if v is not None and math.isfinite(v)}
 
 
 @dataclass(frozen=True)
@@ -108,11 +119,11 @@ class WindowMetrics:
             figures = [_figures(task, rows[task.name], found) for task in self._tasks]
         figures = _with_twins(figures, rows)
         scalars = {
-            f"train/{_SCALARS[name]}/{task.name}": found[name][task.name]
+            f"train/{WINDOW_FIGURES[task.kind][name]}/{task.name}": found[name][task.name]
             for task in self._tasks
             for name in _METRICS[task.kind]
         }
-        return WindowFigures(scalars, figures)
+        return WindowFigures(scalars, figures, len(self._batches) == self._batches.maxlen)
 
     def _gathered(self) -> Tensor | None:
         """Predictions, labels and weights (0: not observed) of all ranks' rows, on the first."""

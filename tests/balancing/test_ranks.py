@@ -129,11 +129,11 @@ def test_weights_are_those_of_one_rank(
     dtype: torch.dtype, cases: list[tuple[dict[str, Any], float]], num_ranks: tuple[int, ...]
 ) -> None:
     all_settings = [(settings, dtype) for settings, _ in cases]
-    (whole,) = run_ranks(_all_weights, 1, all_settings, timeout_s=120.0)
+    (whole,) = run_ranks(_all_weights, 1, all_settings, timeout_s=25)
     for trace in whole:
         assert (trace[-1] - trace[0]).abs().max() > 0.02, "the weights never moved"
     for world_size in num_ranks:
-        ranks = run_ranks(_all_weights, world_size, all_settings, timeout_s=120.0)
+        ranks = run_ranks(_all_weights, world_size, all_settings, timeout_s=25)
         for case, (settings, tolerance) in enumerate(cases):
             first, *others = [traces[case] for traces in ranks]
             assert all(torch.equal(first, other) for other in others), (world_size, settings)

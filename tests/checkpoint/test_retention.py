@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from marigold_rec.checkpoint.held import held
 from marigold_rec.checkpoint.retention import Kept, Tidied, prune, steps_to_keep, tidy
+from marigold_rec.errors import CheckpointError
 from tests.checkpoint.phases import load_newest, save_each
 from tests.support.ranks import run_ranks
 
@@ -73,6 +75,70 @@ def test_pruning_at_each_save_leaves_no_greater_gap_than_asked(keep: int, every:
     gaps = [(after - before) / timedelta(hours=1) for before, after in itertools.pairwise(times)]
     assert max(gaps) < every + 0.5
     assert len(saved) <= 48 / every + keep + 1
+
+
+@pytest.mark.parametrize(
+    ("figure", "values", "best"),
+    [
+        ("window_auc/ctr", (0.6, 0.8, 0.7, 0.6), 2),
+        ("window_ne/ctr", (0.9, 0.7, 0.8, 0.9), 2),
+        ("window_mae_s/watch_time", (9.0, 30.0, 10.0, 11.0), 1),
+        ("window_calibration/ctr", (0.5, 1.9, 1.2, 2.1), 3),  # twice is as bad as half
+        ("window_calibration/ctr", (0.9, 1.05, 0.0, 1.2), 2),
+        ("window_auc/ctr", (0.8, 0.8, 0.7, 0.7), 2),  # of equals the one that learned more
+        ("window_auc/ctr", (None, 0.1, None, None), 2),
+        ("window_auc/ctr", (None, None, None, None), 4),
+        ("window_auc/cvr", (0.1, 0.2, 0.3, None), 3),
+    ],
+)
+def test_the_best_stays_beside_the_last(
+    figure: str, values: tuple[float | None, ...], best: int
+) -> None:
+    saved = [
+        Kept(step, None, {} if value is None else {figure: value, "window_auc/other": 1.0 / step})
+        for step, value in enumerate(values, 1)
+    ]
+    assert steps_to_keep(saved, 1, None, figure) == {4, best}
+    assert steps_to_keep(saved[::-1], 1, None, figure) == {4, best}
+
+
+def test_pruning_at_each_save_always_leaves_the_best_so_far() -> None:
+    saved: list[Kept] = []
+    aucs = [0.5 + (37 * step % 101) / 300 for step in range(60)]
+    for step, auc in enumerate(aucs):
+        saved.append(Kept(step, None, {"window_auc/ctr": auc}))
+        stay = steps_to_keep(saved, 2, None, "window_auc/ctr")
+        saved = [one for one in saved if one.step in stay]
+        assert max(one.figures["window_auc/ctr"] for one in saved) == max(aucs[: step + 1])
+        assert len(saved) <= 3
+
+
+def test_figures_that_are_none_are_passed_over(tmp_path: Path) -> None:
+    """What a manifest may hold: no number, no finite number, no figures, nothing readable."""
+    contents = ['{"figures": {"window_auc/ctr": "0.9"}}', '{"figures": {"window_auc/ctr": NaN}}',
+                '{"figures": [0.9]}', "[]", "{", '{"figures": {"window_auc/ctr": 0.6}}',
+                '{"figures": {"window_auc/ctr": 0.5}}', "{}"]  # fmt: skip
+    for step, content in enumerate(contents, 1):
+        (_folder(tmp_path, step) / "manifest.json").write_text(content)
+    newest = tmp_path / f"step-{len(contents):09d}"
+    prune(tmp_path, newest, keep=1, every_n_hours=None, best_by="window_auc/ctr")
+    assert _steps(tmp_path) == [6, 8]
+
+
+def test_prune_leaves_the_one_that_is_read(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        _folder(tmp_path, step)
+    newest = tmp_path / "step-000000003"
+    with held(tmp_path / "step-000000001"):
+        prune(tmp_path, newest, keep=1, every_n_hours=None)
+        assert _steps(tmp_path) == [1, 3]
+    prune(tmp_path, newest, keep=1, every_n_hours=None)
+    assert _steps(tmp_path) == [3]
+
+
+def test_what_has_been_pruned_before_it_could_be_held_is_said_to_be_gone(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has its run deleted it"), held(tmp_path / "step-1"):
+        pass
 
 
 def test_prune_goes_by_the_manifests_not_by_the_files_times(tmp_path: Path) -> None:

@@ -406,7 +406,7 @@ def test_it_is_refused_on_every_rank(tmp_path: Path, bad: Bad):
     bad.spoil(log)
     config = write_config(config_tree(log, runs), tmp_path / "config.yaml")
     overrides = [text.replace("{log}", str(log)) for text in bad.overrides]
-    ended = launch_train(config, PATIENT, SMALL_WINDOWS, *overrides, timeout_s=30)
+    ended = launch_train(config, PATIENT, SMALL_WINDOWS, *overrides)
     before, _, message = ended[0].said.partition("DataError: ")
     assert shown(message.removesuffix("\n"), log) == bad.message
     assert "Traceback" not in before

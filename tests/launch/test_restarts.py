@@ -30,6 +30,7 @@ from tests.support.launches import (
     summary,
     train_main,
 )
+from tests.support.patience import watched
 from tests.support.ranks import rank_outcomes
 from tests.support.runs import default_setup
 
@@ -77,8 +78,10 @@ def _torchrun(
 
 
 def _end_of(process: subprocess.Popen[bytes], timeout_s: float) -> int:
+    """Ends within seconds of the last thing that its ranks did, if they hang."""
     try:
-        return process.wait(timeout=timeout_s)
+        with watched(process, limit_s=timeout_s):
+            return process.wait()
     finally:
         if process.poll() is None:
             process.terminate()  # passes it on to its ranks, as a kill would not
@@ -148,10 +151,11 @@ def test_a_stop_of_torchrun_is_no_failure_to_restart(tmp_path: Path) -> None:
     process, log = _torchrun(tmp_path, config, "checkpoint.every_n_steps=100000", restarts=3)
     try:
         deadline = time.monotonic() + 90
-        while "step   6/" not in log.read_text() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=30)
+        with watched(process):
+            while "step   6/" not in log.read_text() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            code = process.wait()
     finally:
         if process.poll() is None:
             process.kill()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.launches import strict_json, summary
+from tests.support.patience import watched
 from tests.support.runs import default_setup, write_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,8 @@ def _start(study: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def _run(study: Path, *arguments: str) -> tuple[int, str]:
     process = _start(study, *arguments)
-    said, _ = process.communicate(timeout=400)
+    with watched(process, limit_s=400):
+        said, _ = process.communicate()
     return process.returncode, said
 
 

@@ -176,7 +176,7 @@ def test_another_number_of_ranks_goes_on(again: Path) -> None:
 
 
 def test_without_torchrun_there_is_one_rank(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = run_ranks(_without_torchrun, 1, config, init_group=False, timeout_s=30)
+    ended = run_ranks(_without_torchrun, 1, config, init_group=False, timeout_s=25)
     assert ended == [(0, 1)]
 
 

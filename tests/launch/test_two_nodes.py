@@ -18,6 +18,7 @@ from tests.support.launches import (
     strict_json,
     summary,
 )
+from tests.support.patience import watched
 from tests.support.ranks import free_port
 from tests.support.runs import default_setup
 
@@ -35,12 +36,12 @@ def _torchrun(rendezvous: tuple[str, ...], arguments: tuple[str, ...], log: Path
 
 def _wait(agents: list[Any], logs: list[Path], timeout_s: float) -> None:
     """Until all have ended, or one has failed; what they said if they did not end well."""
-    deadline = time.monotonic() + timeout_s
     try:
-        while any(agent.poll() is None for agent in agents):
-            if time.monotonic() > deadline or any(agent.poll() for agent in agents):
-                break
-            time.sleep(0.1)
+        with watched(*agents, limit_s=timeout_s):
+            while any(agent.poll() is None for agent in agents):
+                if any(agent.poll() for agent in agents):
+                    break
+                time.sleep(0.1)
         codes = [agent.poll() for agent in agents]
     finally:
         for agent in agents:

@@ -106,7 +106,7 @@ def test_a_run_that_dies_before_its_first_save_begins_warm_again(
         f"warm_start.path={old}", PATIENT,
     )  # fmt: skip
     outcomes = rank_outcomes(
-        train_main, 2, arguments, (AtStep(3, 1, die),), timeout_s=30, init_group=False
+        train_main, 2, arguments, (AtStep(3, 1, die),), timeout_s=25, init_group=False
     )
     assert isinstance(outcomes[1].error, RankDiedError)
     assert checkpoints(tmp_path / "new") == []

@@ -134,7 +134,7 @@ def _merged_over_ranks(kind: Scores, weights: str) -> Any:
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("kind", [BinaryScores, RegressionScores])
 def test_ranks_equal_one_process(kind: Scores, world_size: int) -> None:
-    found = run_ranks(_merged_over_ranks, world_size, kind, "wide", timeout_s=30)
+    found = run_ranks(_merged_over_ranks, world_size, kind, "wide", timeout_s=25)
     assert found == [whole(kind, make_rows(kind, "few", "wide", 3000))] + [None] * (world_size - 1)
 
 
@@ -143,5 +143,5 @@ def _gathered() -> Any:
 
 
 def test_gather_keeps_the_order_of_ranks() -> None:
-    assert run_ranks(_gathered, 3, timeout_s=30) == [[{"rank": r} for r in range(3)], None, None]
+    assert run_ranks(_gathered, 3, timeout_s=25) == [[{"rank": r} for r in range(3)], None, None]
     assert gather_to_rank0("alone", None) == ["alone"]

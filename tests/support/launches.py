@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from tests.support.patience import IDLE_S, LIMIT_S, MOST_S
 from tests.support.ranks import run_ranks
 
 # Longer than any test may take: a rank that waits for a peer must show as a hang, not as a time-out
@@ -148,7 +149,8 @@ def launch_train(
     *arguments: str,
     num_ranks: int = 2,
     faults: tuple[Fault, ...] = (),
-    timeout_s: float = 30.0,
+    timeout_s: float = LIMIT_S,
+    idle_s: float = IDLE_S,
 ) -> list[Ended]:
     """What `torchrun --nproc-per-node N launch/train.py --config FILE ...` does, by rank."""
     return run_ranks(
@@ -157,12 +159,13 @@ def launch_train(
         ("--config", str(config), *arguments),
         faults,
         timeout_s=timeout_s,
+        idle_s=idle_s,
         init_group=False,
     )
 
 
 def launch_evaluate(
-    *arguments: str, num_ranks: int = 1, faults: tuple[Fault, ...] = (), timeout_s: float = 60.0
+    *arguments: str, num_ranks: int = 1, faults: tuple[Fault, ...] = (), timeout_s: float = MOST_S
 ) -> list[Ended]:
     """What `torchrun --nproc-per-node N launch/evaluate.py ...` does, by rank."""
     return run_ranks(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import math
 import multiprocessing
 import os
 import pickle
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+
+from tests.support.patience import IDLE_S, LIMIT_S, MOST_S, Patience
 
 _PRELOAD = [
     "numpy",
@@ -65,19 +68,28 @@ def run_ranks(
     fn: Callable[..., Any],
     world_size: int,
     *args: Any,
-    timeout_s: float = 60.0,
+    timeout_s: float = LIMIT_S,
     init_group: bool = True,
+    idle_s: float = IDLE_S,
 ) -> list[Any]:
     """Calls the module-level `fn(*args)` on `world_size` ranks: their results in rank order.
 
     Each rank has the torchrun variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, ...), the
     caller's other variables, one thread, the seed 0 and, unless `init_group` is false, a gloo
     process group. The error of the rank that failed first is raised again, with that rank's
-    traceback as a note. Past `timeout_s` every rank is killed, and RanksHungError names those that
-    hung and where. `fn`, its arguments and its result have to be picklable.
+    traceback as a note. When all ranks have done nothing for `idle_s`, or past `timeout_s` (not
+    counting what a loaded machine takes: tests.support.patience), every rank is killed, and
+    RanksHungError names those that hung and where. `fn`, its arguments and its result have to be
+    picklable.
     """
     outcomes = rank_outcomes(
-        fn, world_size, *args, timeout_s=timeout_s, init_group=init_group, grace_s=_GRACE_S
+        fn,
+        world_size,
+        *args,
+        timeout_s=timeout_s,
+        init_group=init_group,
+        idle_s=idle_s,
+        grace_s=_GRACE_S,
     )
     failed = sorted((o for o in outcomes if o.error is not None), key=lambda o: o.failed_at)
     if failed:
@@ -92,8 +104,9 @@ def rank_outcomes(
     fn: Callable[..., Any],
     world_size: int,
     *args: Any,
-    timeout_s: float = 60.0,
+    timeout_s: float = LIMIT_S,
     init_group: bool = True,
+    idle_s: float = IDLE_S,
     grace_s: float | None = None,
 ) -> list[Outcome]:
     """As run_ranks, but returns what became of each rank: for tests where all of them should raise.
@@ -101,6 +114,7 @@ def rank_outcomes(
     With `grace_s`, ranks that still run that long after another one's failure are killed and count
     as having failed after it; without it they have until `timeout_s`.
     """
+    assert timeout_s <= MOST_S, f"{timeout_s} s: a test that hangs has to end within 30 s"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder_name:
@@ -120,7 +134,7 @@ def rank_outcomes(
         try:
             for process in processes:
                 process.start()
-            _wait(processes, folder, timeout_s, grace_s)
+            verdict = _wait(processes, folder, Patience(timeout_s, idle_s), grace_s)
             running = [rank for rank, process in enumerate(processes) if process.is_alive()]
             stacks = _stacks(processes, running, folder)
         finally:
@@ -135,9 +149,9 @@ def rank_outcomes(
     failed = [o for o in outcomes if o.error is not None and o.rank not in running]
     if running and (grace_s is None or not failed):
         # A rank that has its value waits for its peers only: it is not the one to blame.
-        hung = [rank for rank in running if outcomes[rank].error is not None]
+        hung = [rank for rank in running if outcomes[rank].error is not None] or running
         raise RanksHungError(
-            f"rank {', '.join(map(str, hung))} of {world_size} did not finish in {timeout_s:g} s"
+            f"rank {', '.join(map(str, hung))} of {world_size} {verdict or 'did not finish'}"
             + "".join(f"\nrank {o.rank} had failed: {o.error!r}" for o in failed)
             + f"; stacks:\n{stacks}"
         )
@@ -248,15 +262,22 @@ def _write(path: Path, payload: bytes) -> None:
 
 
 def _wait(
-    processes: Sequence[ForkServerProcess], folder: Path, timeout_s: float, grace_s: float | None
-) -> None:
-    deadline = time.monotonic() + timeout_s
-    failure_seen = False
-    while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
-        if grace_s is not None and not failure_seen and _has_failed(processes, folder):
-            failure_seen = True
-            deadline = min(deadline, time.monotonic() + grace_s)
+    processes: Sequence[ForkServerProcess],
+    folder: Path,
+    patience: Patience,
+    grace_s: float | None,
+) -> str | None:
+    """Until all have ended, or why they are not waited for any longer."""
+    deadline = math.inf
+    while any(process.is_alive() for process in processes):
+        if grace_s is not None and math.isinf(deadline) and _has_failed(processes, folder):
+            deadline = time.monotonic() + grace_s
+        if time.monotonic() > deadline:
+            return f"went on for {grace_s:g} s after another had failed"
+        if verdict := patience.verdict([p.pid for p in processes if p.pid is not None]):
+            return verdict
         time.sleep(_POLL_S)
+    return None
 
 
 def _has_failed(processes: Sequence[ForkServerProcess], folder: Path) -> bool:

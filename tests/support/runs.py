@@ -21,6 +21,7 @@ from marigold_rec.config import Config, load_config
 from marigold_rec.distributed import Ranks, start_ranks
 from marigold_rec.training import Outcome, RunLog, StopRequest, Trainer
 from marigold_rec.training.run_log import quiet_third_parties
+from marigold_rec.transforms.row_bits import ADMITTED_NAME, row_bits_bytes
 
 Result = TypeVar("Result")
 
@@ -158,7 +159,8 @@ def with_run(
         built = build_model(config, ranks)
         folder = Path(config.run.dir) / config.run.name
         folder.mkdir(parents=True, exist_ok=True)
-        store = CheckpointStore(folder / "checkpoints", ranks, config)
+        files = {ADMITTED_NAME: row_bits_bytes(data.admitted)} if data.admitted else {}
+        store = CheckpointStore(folder / "checkpoints", ranks, config, files=files)
         reader = train_reader(config, data, ranks)
         trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
         return work(Run(config, ranks, data, built, trainer, store))

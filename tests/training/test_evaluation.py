@@ -80,7 +80,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _by_rank(config: Path, world_size: int, *overrides: str) -> list[Evaluated]:
     settings = (*_WHOLE_TABLES, *overrides)
-    return run_ranks(_evaluated, world_size, config, settings, timeout_s=30, init_group=False)
+    return run_ranks(_evaluated, world_size, config, settings, timeout_s=25, init_group=False)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_evaluating_leaves_no_trace_in_the_training(tmp_path: Path) -> None:
     for looks in (False, True):
         name = f"looks_{looks}"
         overrides = (*settings, f"run.name={name}")
-        run_ranks(_train_in_two_parts, 2, config, overrides, looks, timeout_s=30, init_group=False)
+        run_ranks(_train_in_two_parts, 2, config, overrides, looks, timeout_s=25, init_group=False)
         last = tmp_path / "runs" / name / "checkpoints/step-000000016"
         found[looks] = checkpoint_tensors(last, tmp_path)
     assert_same_tensors(found[True], found[False])

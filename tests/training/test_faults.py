@@ -128,7 +128,7 @@ def _send_back_twice(objective: Any) -> None:
 def test_each_table_is_written_once_a_step_whatever_is_probed(tmp_path: Path, probe: str) -> None:
     config = default_setup(tmp_path, rows=1000)
     overrides = (f"balancer={{name: marigold, probe: {probe}}}", "sharding.default=row_wise")
-    for found in run_ranks(_updates, 2, config, overrides, False, init_group=False, timeout_s=30):
+    for found in run_ranks(_updates, 2, config, overrides, False, init_group=False, timeout_s=25):
         assert found[0], "no fused kernel was found"
         assert {count for step in found for count in step} == {1}
 
@@ -136,7 +136,7 @@ def test_each_table_is_written_once_a_step_whatever_is_probed(tmp_path: Path, pr
 def test_a_second_backward_would_be_counted(tmp_path: Path) -> None:
     """Else a count of one would prove nothing."""
     config = default_setup(tmp_path, rows=1000)
-    [found] = run_ranks(_updates, 1, config, (), True, init_group=False, timeout_s=30)
+    [found] = run_ranks(_updates, 1, config, (), True, init_group=False, timeout_s=25)
     assert {count for step in found for count in step} == {2}
 
 
@@ -178,7 +178,7 @@ def test_one_ranks_odd_losses_leave_all_ranks_with_the_same_weights(tmp_path: Pa
     overrides = ("balancer.probe.every_n_steps=2", "run.epochs=2", PATIENT)
     found = [
         run_ranks(_weights, 2, config, (*overrides, f"run.name=n{len(faults)}"), faults,
-                  init_group=False, timeout_s=30)
+                  init_group=False, timeout_s=25)
         for faults in ((), (AtStep(3, 1, _triple_loss),))
     ]  # fmt: skip
     for first, second in found:
@@ -326,7 +326,12 @@ def test_of_two_starts_at_once_one_trains_and_the_other_is_refused(tmp_path: Pat
     run, go_on = tmp_path / "runs/test", tmp_path / "go on"
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(
-            launch_train, config, *settings, faults=(AtStep(5, 0, _WaitFor(go_on)),), timeout_s=60
+            launch_train,
+            config,
+            *settings,
+            faults=(AtStep(5, 0, _WaitFor(go_on)),),
+            timeout_s=25,
+            idle_s=20,  # while the other start goes and ends
         )
         try:
             deadline = time.monotonic() + 25

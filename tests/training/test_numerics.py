@@ -62,7 +62,7 @@ def test_tables_and_parameters_are_those_of_the_step_before(
     config = default_setup(tmp_path, rows=1000)
     fault = AtStep(_BAD_STEP, 1, spoil)
     stopped = run_ranks(
-        _state_after, 2, config, _SETTINGS, (fault,), timeout_s=30, init_group=False
+        _state_after, 2, config, _SETTINGS, (fault,), timeout_s=25, init_group=False
     )
     good = run_ranks(
         _state_after,
@@ -70,7 +70,7 @@ def test_tables_and_parameters_are_those_of_the_step_before(
         config,
         (*_SETTINGS, f"run.steps={_BAD_STEP}", "run.name=good"),
         (),
-        timeout_s=30,
+        timeout_s=25,
         init_group=False,
     )
     assert good[0][1] is None

@@ -190,7 +190,7 @@ def chain(run_folder: Path) -> list[list[Trained]]:
             *([f"run.steps={stretch.until}"] if stretch is not _CHAIN[-1] else []),
         )
         done.append(
-            run_ranks(_train, stretch.ranks, config, overrides, timeout_s=30, init_group=False)
+            run_ranks(_train, stretch.ranks, config, overrides, timeout_s=25, init_group=False)
         )
     return done
 

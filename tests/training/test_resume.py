@@ -90,7 +90,7 @@ class Straight:
 def _train(config: Path, *more: str, faults: tuple[Fault, ...] = ()) -> list[Ended]:
     """One start of the run, which goes on from its newest checkpoint, if there is one."""
     return launch_train(
-        config, *_SETTINGS, *more, faults=(RecordRows(config.parent), *faults), timeout_s=30
+        config, *_SETTINGS, *more, faults=(RecordRows(config.parent), *faults), timeout_s=25
     )
 
 
@@ -158,7 +158,7 @@ def test_a_killed_rank_costs_only_the_steps_since_the_last_save(
     saving, fault = f"checkpoint.every_n_steps={every}", AtStep(kill, rank, die)
     arguments = ("--config", str(config), *_SETTINGS, saving)
     faults = (RecordRows(tmp_path), fault)
-    outcomes = rank_outcomes(train_main, 2, arguments, faults, timeout_s=30, init_group=False)
+    outcomes = rank_outcomes(train_main, 2, arguments, faults, timeout_s=25, init_group=False)
     assert isinstance(outcomes[rank].error, RankDiedError)
     assert "SIGKILL" in str(outcomes[rank].error)
     other = outcomes[1 - rank].value

@@ -24,6 +24,7 @@ from tests.support.launches import (
     launch_train,
     summary,
 )
+from tests.support.patience import watched
 from tests.support.ranks import rank_outcomes
 from tests.support.runs import default_setup
 
@@ -121,10 +122,11 @@ def test_torchrun_passes_a_stop_on(tmp_path: Path) -> None:
         )
         try:
             deadline = time.monotonic() + 60
-            while "step  10/" not in log.read_text() and time.monotonic() < deadline:
-                time.sleep(0.1)
-            process.terminate()
-            process.wait(timeout=30)
+            with watched(process):
+                while "step  10/" not in log.read_text() and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                process.terminate()
+                process.wait()
         finally:
             process.kill()
             process.wait()
