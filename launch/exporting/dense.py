@@ -1,0 +1,98 @@
+"""The dense part as a program of torch.export: pooled embeddings and dense features in, predictions
+in the labels' units out, for any number of rows.
+
+Shapes: B rows, R width of the pooled embeddings, D dense features, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+
+from marigold_rec.contracts import Network
+
+_DROPPED = (torch.ops.aten.dropout.default, torch.ops.aten.to.dtype)
+"""Do nothing here: dropout of a model that serves, float32 to float32."""
+
+
+class DensePart(nn.Module):
+    """What the objective does in evaluation: network, then each head's prediction."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z_BR: Tensor, dense_BD: Tensor) -> Tensor:
+        """predictions_BT, float32."""
+        outputs = self.network(z_BR, dense_BD)
+        heads = self.network.heads
+        return torch.stack([h.predict(o) for h, o in zip(heads, outputs, strict=True)], dim=1)
+
+
+def export_dense(network: Network, *, width: int, num_dense: int) -> ExportedProgram:
+    """`network` as it is now, on CPU. `width`: R."""
+    dense = DensePart(network).eval()
+    with torch.no_grad():
+        program = _export(dense, width, num_dense)
+        plain = cast(fx.GraphModule, program.module(check_guards=False))
+        _simplify(plain)
+        return _export(plain, width, num_dense)
+
+
+def _export(module: nn.Module, width: int, num_dense: int) -> ExportedProgram:
+    rows = Dim("B")
+    return torch.export.export(
+        module,
+        (torch.zeros(3, width), torch.zeros(3, num_dense)),
+        dynamic_shapes=({0: rows}, {0: rows}),
+    )
+
+
+def _simplify(program: fx.GraphModule) -> None:
+    """Leaves out what costs time and changes nothing, in place.
+
+    The heads switch autocast off around their linear layer: nobody serves under autocast, and one
+    such region costs more time than the layer.
+    """
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.target is torch.ops.higher_order.wrap_with_autocast:
+            _put_inline(program, node)
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            graph.erase_node(node)
+        elif node.target in _DROPPED and _does_nothing(node):
+            node.replace_all_uses_with(cast(fx.Node, node.args[0]))
+            graph.erase_node(node)
+    graph.lint()
+    program.recompile()
+
+
+def _does_nothing(node: fx.Node) -> bool:
+    if node.target is torch.ops.aten.dropout.default:
+        return not node.args[2]  # not in training
+    source = cast(fx.Node, node.args[0])
+    known: Mapping[str, Any] = source.meta
+    return "val" in known and known["val"].dtype == node.args[1]
+
+
+def _put_inline(program: fx.GraphModule, node: fx.Node) -> None:
+    """Puts the inside of a region (device, dtype, enabled, cache, inside, *inputs) in its place."""
+    enabled, place = node.args[2], cast(fx.Node, node.args[4])
+    assert enabled is False, "the dense part would serve in another precision than it was judged in"
+    inside = cast(fx.GraphModule, program.get_submodule(str(place.target)))
+    inputs = [n for n in inside.graph.nodes if n.op == "placeholder"]
+    copies = dict(zip(inputs, cast(tuple[fx.Node, ...], node.args[5:]), strict=True))
+    with program.graph.inserting_before(node):
+        results = program.graph.graph_copy(inside.graph, copies)
+    for use in list(node.users):  # the region's result is a tuple
+        assert isinstance(results, tuple | list)
+        use.replace_all_uses_with(cast(fx.Node, results[cast(int, use.args[1])]))
+        program.graph.erase_node(use)
+    program.graph.erase_node(node)
+    if not place.users:
+        program.graph.erase_node(place)

@@ -1,0 +1,156 @@
+"""One export: find the checkpoint, load its values without sharding them, write the artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from data_pipelines.catalog import schema_hash
+from data_pipelines.synthetic.storage import log_name
+from launch.build import find_train_files
+from launch.evaluating.checkpoints import admitted_rows, open_checkpoint
+from launch.exporting.arguments import ExportArguments
+from launch.exporting.dense import export_dense
+from marigold_rec.analysis.targets import targets_of
+from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
+from marigold_rec.config import Config, Table, resolve_tables
+from marigold_rec.config.loading import config_from
+from marigold_rec.contracts import Network
+from marigold_rec.distributed import start_ranks
+from marigold_rec.errors import EXIT_DONE, ConfigError, DataError
+from marigold_rec.serving import Artefact, Output
+from marigold_rec.serving.inputs import column_kind
+from marigold_rec.serving.writing import require_place, write_artefact
+from marigold_rec.training import LOGGER
+from marigold_rec.transforms import FeatureTransforms
+from marigold_rec.versions import installed_versions
+from models import build_network
+
+
+def export_checkpoint(arguments: ExportArguments) -> int:
+    """The whole export; returns the exit code. Writes `arguments.out` only.
+
+    Raises CheckpointError, ConfigError.
+    """
+    require_place(arguments.out)
+    found = open_checkpoint(arguments.checkpoint)
+    config = _config(found, arguments.overrides)
+    tables = resolve_tables(config.sparse_features)
+    with start_ranks(config) as ranks:
+        if ranks.world_size != 1:
+            raise ConfigError(
+                f"an export is one process, found {ranks.world_size} ranks; run it as "
+                "python launch/export.py, or with --nproc-per-node 1"
+            )
+        store = CheckpointStore(found.folder.parent, ranks, config)
+        network = build_network(config)
+        _load_network(network, store, found)
+        program = export_dense(
+            network,
+            width=sum(table.dim * len(table.features) for table in tables),
+            num_dense=len(config.dense_features),
+        )
+        written = write_artefact(
+            arguments.out,
+            _described(config, found),
+            program,
+            {table: _values(table, store, found) for table in tables},
+            precision=arguments.tables,
+            quantize=torch.ops.fbgemm.FloatToFused8BitRowwiseQuantized,
+            admitted=admitted_rows(found, config),
+        )
+    table_bytes = sum(written.files[entry.file].bytes for entry in written.tables.values())
+    LOGGER.info(
+        "exported step %d of %s to %s: tables %s, %.1f MB",
+        found.manifest.step,
+        config.run.name,
+        arguments.out,
+        arguments.tables,
+        table_bytes / 1e6,
+    )
+    return EXIT_DONE
+
+
+def _config(found: Found, overrides: tuple[str, ...]) -> Config:
+    """The checkpoint's config with overrides. Raises ConfigError: they change the model."""
+    where = f"config of {found.folder}"
+    # Its own settings as this version reads them: a setting that is new since does not count.
+    own = config_from(found.manifest.config, (), where=where)
+    saved = own.model_dump(mode="json")
+    config = config_from(saved, (*overrides, "run.device=cpu"), where=where)
+    if differences := config_differences(saved, config):
+        raise ConfigError([f"an export can't change the model: {line}" for line in differences])
+    return config
+
+
+def _load_network(network: Network, store: CheckpointStore, found: Found) -> None:
+    """Dense values straight from the checkpoint; no plan and no sharded model are needed."""
+    state = cast(nn.Module, network).state_dict()
+    store.load(found, {f"model/objective.network.{name}": value for name, value in state.items()})
+
+
+def _values(table: Table, store: CheckpointStore, found: Found) -> Callable[[], Tensor]:
+    def load() -> Tensor:
+        weight_ND = torch.empty(table.rows, table.dim)
+        name = f"model/embeddings.ebc.embedding_bags.{table.name}.weight"
+        store.load(found, {name: weight_ND})
+        return weight_ND
+
+    return load
+
+
+def _described(config: Config, found: Found) -> Artefact:
+    return Artefact(
+        tasks=config.task_names,
+        outputs=tuple(
+            Output(name=t.name, kind=t.kind, space=t.space, observed_if=t.observed_if,
+                   tasks=t.tasks)
+            for t in targets_of(config.tasks)
+        ),
+        features=config.features,
+        columns=_columns(config, found),
+        tables={},
+        step=found.manifest.step,
+        run=config.run.name,
+        config_hash=found.manifest.config_hash,
+        schema_hash=found.manifest.schema_hash,
+        versions=installed_versions(),
+        files={},
+    )  # fmt: skip
+
+
+def _columns(config: Config, found: Found) -> dict[str, str] | None:
+    """What training found in the features' columns, if its files are still at hand.
+
+    By it the predictor tells the number 7 from the text "7", which a hash feature takes for
+    different ids without a word.
+    """
+    data = config.data
+    if data.path is None and data.train.path is None:
+        log = Path(config.run.dir) / ".synthetic" / log_name(data.synthetic)
+        if not log.exists():  # an export does not make it
+            return _unknown("the embedded log is gone")
+    try:
+        catalog = find_train_files(config)
+    except DataError as error:
+        return _unknown(f"the training files are not at hand ({error})")
+    if found.manifest.schema_hash not in (None, schema_hash(catalog)):
+        return _unknown("the training files have another schema now")
+    transforms = FeatureTransforms(config.features, resolve_tables(config.sparse_features))
+    return {
+        name: column_kind(catalog.schema.field(name).type)
+        for name in transforms.columns
+        if name not in catalog.all_null
+    }
+
+
+def _unknown(why: str) -> None:
+    LOGGER.warning(
+        "%s: the artefact can't say whether training read numbers or text in a column; name them "
+        "with data.path=... and the predictor will refuse the other",
+        why,
+    )

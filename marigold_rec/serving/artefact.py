@@ -1,0 +1,200 @@
+"""The artefact: a folder that holds all that predictions need, and `artefact.json`, which vouches
+for every byte of it.
+
+  artefact.json      what is described here; read first
+  dense.pt2          the dense part, a program of torch.export (`program.py`)
+  tables/<name>.bin  an embedding table's rows, raw (`tables.py`)
+  admitted.npz       which rows are in use, where rare ids share one (`transforms/admission.py`)
+
+The hashes find damage. They don't find malice: who can write into the folder can also write
+another artefact.json, so that an artefact is to be trusted as far as the place it lies in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from marigold_rec.config.schema import NAME_PATTERN, DenseFeature, Feature, SparseFeature
+from marigold_rec.config.tables import Table, resolve_tables
+from marigold_rec.errors import CheckpointError
+from marigold_rec.transforms.row_bits import ADMITTED_NAME
+
+ARTEFACT_NAME = "artefact.json"
+DENSE_NAME = "dense.pt2"
+KIND = "marigold_rec artefact"
+FORMAT = 1
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+_FILE_NAME = re.compile(r"^(dense\.pt2|admitted\.npz|tables/[A-Za-z_][A-Za-z0-9_]*\.bin)$")
+_MOST_BYTES = 1 << 26
+"""Of artefact.json: a vocabulary of a million values fits."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Part):
+    bytes: int
+    sha256: str
+
+
+class TableEntry(_Part):
+    rows: int = Field(ge=1)
+    dim: int = Field(ge=4, multiple_of=4)
+    dtype: Precision
+    file: str
+
+
+class Output(_Part):
+    """One thing that is predicted, as the evaluation judges it: the product of the `tasks`."""
+
+    name: str
+    kind: Literal["binary", "watch_time"]
+    """binary: a probability; watch_time: seconds."""
+    space: Literal["observed", "all"]
+    """Of which rows it speaks: those where `observed_if` is 1, or all."""
+    observed_if: str | None
+    tasks: tuple[str, ...] = Field(min_length=1)
+
+
+class Artefact(_Part):
+    """What artefact.json says."""
+
+    kind: Literal["marigold_rec artefact"] = KIND
+    format: int = FORMAT
+    tasks: tuple[str, ...]
+    """What the dense part predicts, in its order."""
+    outputs: tuple[Output, ...]
+    features: tuple[Feature, ...]
+    """The config's: the transforms are made from them."""
+    columns: dict[str, str] | None
+    """Column -> what training found there (`inputs.column_kind`); None: not known any more."""
+    tables: dict[str, TableEntry]
+    step: int
+    """Of the checkpoint."""
+    run: str
+    config_hash: str
+    schema_hash: str | None
+    """Of the training files' columns."""
+    versions: dict[str, str]
+    files: dict[str, FileEntry]
+    sha256: str = ""
+    """Of all the rest; see `sealed`."""
+
+    def sealed(self) -> Artefact:
+        """With its hash, as it is written."""
+        return self.model_copy(update={"sha256": self._digest()})
+
+    @property
+    def is_intact(self) -> bool:
+        return self.sha256 == self._digest()
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
+
+    @property
+    def sparse_features(self) -> tuple[SparseFeature, ...]:
+        return tuple(f for f in self.features if not isinstance(f, DenseFeature))
+
+    @property
+    def config_tables(self) -> tuple[Table, ...]:
+        return resolve_tables(self.sparse_features)
+
+
+def read_artefact(folder: Path) -> Artefact:
+    """What the artefact in `folder` holds, every file of it verified. Reads every byte.
+
+    Raises CheckpointError that says which file is missing, foreign or changed.
+    """
+    artefact = _read(folder)
+    path = folder / ARTEFACT_NAME
+    if (folder / "tables").is_symlink():
+        raise CheckpointError(f"{folder / 'tables'}: is a symbolic link, which is not followed")
+    for name, expected in artefact.files.items():
+        file = folder / name
+        if not _FILE_NAME.fullmatch(name) or file.is_symlink():
+            raise CheckpointError(f"{path}: the file name {name!r} is not allowed")
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing, but listed in {ARTEFACT_NAME}")
+        if file_entry(file) != expected:
+            raise CheckpointError(f"{file}: size or sha256 differs from {ARTEFACT_NAME}'s")
+    present = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
+    if unlisted := sorted(present - set(artefact.files) - {ARTEFACT_NAME}):
+        raise CheckpointError(f"{folder}: holds files that artefact.json does not list: {unlisted}")
+    _require_whole(path, artefact)
+    return artefact
+
+
+def is_artefact(folder: Path) -> bool:
+    """Whether `folder` holds what an export once made, damaged or not."""
+    try:
+        text = (folder / ARTEFACT_NAME).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return f'"{KIND}"' in text
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Size and sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    return FileEntry(bytes=path.stat().st_size, sha256=digest.hexdigest())
+
+
+def _read(folder: Path) -> Artefact:
+    path = folder / ARTEFACT_NAME
+    if path.is_symlink():
+        raise CheckpointError(f"{path}: is a symbolic link, which is not followed")
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise CheckpointError(f"{path}: {size:,} bytes; not an artefact's")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{path}: can't be read ({error}); expected a folder that launch/export.py has written"
+        ) from error
+    try:
+        # Another version's file may have other fields: its number has to be seen first.
+        number = _Format.model_validate_json(text).format
+        if number != FORMAT:
+            raise CheckpointError(
+                f"{path}: format {number}, this version reads {FORMAT}; export the checkpoint "
+                "with this version, or serve with the one that exported it"
+            )
+        artefact = Artefact.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CheckpointError(f"{path}: not an artefact: {first['loc']}: {first['msg']}") from error
+    if not artefact.is_intact:
+        raise CheckpointError(f"{path}: its sha256 differs from its own; it was changed or damaged")
+    return artefact
+
+
+class _Format(BaseModel):
+    format: int
+
+
+def _require_whole(path: Path, artefact: Artefact) -> None:
+    """The parts fit each other: tables to features, files to tables, outputs to tasks."""
+    try:
+        expected = {table.name: (table.rows, table.dim) for table in artefact.config_tables}
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its features contradict each other: {error}") from error
+    found = {name: (entry.rows, entry.dim) for name, entry in artefact.tables.items()}
+    files = [entry.file for entry in artefact.tables.values()] + [DENSE_NAME]
+    files += [ADMITTED_NAME] if ADMITTED_NAME in artefact.files else []
+    unknown = {task for output in artefact.outputs for task in output.tasks} - set(artefact.tasks)
+    if found != expected:
+        raise CheckpointError(f"{path}: tables {found}, but the features need {expected}")
+    if sorted(files) != sorted(artefact.files):
+        raise CheckpointError(f"{path}: its parts are {files}, its files {list(artefact.files)}")
+    if unknown or not all(re.fullmatch(NAME_PATTERN, task) for task in artefact.tasks):
+        raise CheckpointError(f"{path}: outputs of unknown tasks {sorted(unknown)}")

@@ -1,0 +1,102 @@
+"""Artefacts of untrained models, made without the training stack: for tests of serving alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from launch.exporting.dense import DensePart, export_dense
+from marigold_rec.analysis.targets import targets_of
+from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config.loading import config_from
+from marigold_rec.contracts import Network
+from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Output, Precision, file_entry
+from marigold_rec.serving.inputs import column_kind
+from marigold_rec.serving.writing import write_artefact
+from models import build_embeddings, build_network
+from tests.support.runs import click_log, config_tree
+
+
+def small_config(**sections: Any) -> Config:
+    """Of `tests.support.runs.click_log`."""
+    tree = config_tree(Path("/nowhere"), Path("/nowhere")) | sections
+    return config_from(tree, (), where="a test")
+
+
+class Model:
+    """A config's model with random values: embeddings (plain torch), network, and an artefact."""
+
+    def __init__(self, config: Config, seed: int = 5) -> None:
+        torch.manual_seed(seed)
+        self.config = config
+        self.tables = resolve_tables(config.sparse_features)
+        self.embeddings = build_embeddings(config, "cpu")
+        self.network: Network = build_network(config)
+        with torch.no_grad():
+            for parameter in self.embeddings.parameters():
+                nn.init.normal_(parameter)
+            for head in self.network.heads:
+                nn.init.normal_(cast(nn.Linear, cast(nn.Module, head).linear).bias)
+
+    @property
+    def dense(self) -> nn.Module:
+        return DensePart(self.network).eval()
+
+    def weight(self, table: str) -> torch.Tensor:
+        bags = cast(Any, self.embeddings.ebc.embedding_bags)
+        return bags[table].weight.detach()
+
+    def export(
+        self, out: Path, precision: Precision = "fp32", schema: pa.Schema | None = None
+    ) -> Path:
+        """`schema`: of the log that it is said to be trained on; None: of `click_log`."""
+        config = self.config
+        trained_on = click_log(1).schema if schema is None else schema
+        described = Artefact(
+            tasks=config.task_names,
+            outputs=tuple(
+                Output(
+                    name=t.name, kind=t.kind, space=t.space, observed_if=t.observed_if,
+                    tasks=t.tasks,
+                )
+                for t in targets_of(config.tasks)
+            ),
+            features=config.features,
+            columns={
+                f.source: column_kind(trained_on.field(f.source).type) for f in config.features
+            },
+            tables={}, step=3, run="test", config_hash="0", schema_hash=None, versions={}, files={},
+        )  # fmt: skip
+        program = export_dense(
+            self.network, width=self.embeddings.width, num_dense=len(config.dense_features)
+        )
+        write_artefact(
+            out,
+            described,
+            program,
+            {table: lambda name=table.name: self.weight(name) for table in self.tables},
+            precision=precision,
+            quantize=torch.ops.fbgemm.FloatToFused8BitRowwiseQuantized,
+        )
+        return out
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Changes artefact.json as somebody would who means it: all hashes are made to fit."""
+    path = folder / ARTEFACT_NAME
+    tree = json.loads(path.read_text())
+    tree["files"] = {
+        name: file_entry(folder / name).model_dump() if (folder / name).is_file() else entry
+        for name, entry in tree["files"].items()
+    }
+    tree |= changes
+    with contextlib.suppress(ValidationError):
+        tree = Artefact.model_validate_json(json.dumps(tree)).sealed().model_dump(mode="json")
+    path.write_text(json.dumps(tree))
