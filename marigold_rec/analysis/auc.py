@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.codes import run_starts
-from marigold_rec.analysis.estimate import ClusterSums, Estimate, chunks, weights
+from marigold_rec.analysis.estimate import ClusterSums, Complex128s, Estimate, chunks, weights
 from marigold_rec.analysis.ranking import Places, Ranking
 from marigold_rec.analysis.rows import Float64s, Rows
 
@@ -41,7 +41,7 @@ def ranked_estimates(ranking: Ranking, sums: ClassSums) -> dict[str, Estimate]:
     """auc, pr_auc and ece, see `binary_estimates`; of rows of one class, ece only."""
     found = {"ece": Estimate(_calibration_error(ranking))}
     if ranking.has_both_classes:
-        walk = _Walk(ranking, sums.clusters, sums.clusters.zeros(), sums.clusters.zeros())
+        walk = _Walk(ranking, sums.clusters, sums.clusters.pairs())
         for part in ranking.whole_ties():
             walk.add(part)
         found["auc"] = walk.auc(sums)
@@ -50,7 +50,7 @@ def ranked_estimates(ranking: Ranking, sums: ClassSums) -> dict[str, Estimate]:
 
 
 def _calibration_error(ranking: Ranking) -> float:
-    labels_B = np.diff(ranking.positive_sum[ranking.bin_starts], append=ranking.positive)
+    labels_B = np.diff(ranking.positives_before(ranking.bin_starts), append=ranking.positive)
     errors_B = np.abs(ranking.bin_scores - labels_B)
     return float(errors_B.sum()) / (ranking.positive + ranking.negative)
 
@@ -66,8 +66,8 @@ class _Walk:
 
     ranking: Ranking
     clusters: ClusterSums
-    auc_C: Float64s
-    pr_C: Float64s
+    both_C: Complex128s
+    """Of the AUC, and of the average precision."""
     auc_pairs: float = 0.0
     precision: float = 0.0
     gain: float = 0.0
@@ -80,8 +80,10 @@ class _Walk:
         ranking = self.ranking
         start_G, num_positive_G = _groups(ranking, part)
         end_G = np.append(start_G[1:], part.stop)
-        tp_G, fp_G = _floats(ranking.positive_sum[end_G]), _floats(ranking.negative_sum[end_G])
-        p_G, n_G = tp_G - ranking.positive_sum[start_G], fp_G - ranking.negative_sum[start_G]
+        tp_G = ranking.positives_before(end_G).astype(np.float64)
+        fp_G = ranking.negatives_before(end_G).astype(np.float64)
+        p_G = tp_G - ranking.positives_before(start_G)
+        n_G = fp_G - ranking.negatives_before(start_G)
 
         above_G = tp_G - 0.5 * p_G
         below_G = ranking.negative - fp_G + 0.5 * n_G
@@ -94,35 +96,36 @@ class _Walk:
         self.gain, self.loss = float(gain_after_G[-1]), float(loss_after_G[-1])
 
         counts = _alternating(num_positive_G, end_G - start_G - num_positive_G)
-        of_n = ranking.clusters(part)
         pr_G = precision_G + gain_G - gain_after_G
-        for sums_C, of_positive_G, of_negative_G in (
-            (self.auc_C, below_G, above_G),
-            (self.pr_C, pr_G, loss_after_G - loss_G),
-        ):
-            values_n = np.repeat(_alternating(of_positive_G, of_negative_G), counts)
-            self.clusters.add(sums_C, of_n, ranking.weighted(part, values_n))
+        auc_n, pr_n = (
+            ranking.weighted(part, np.repeat(values, counts))
+            for values in (
+                _alternating(below_G, above_G),
+                _alternating(pr_G, loss_after_G - loss_G),
+            )
+        )
+        self.clusters.add_pairs(self.both_C, ranking.clusters(part), auc_n, pr_n)
 
     def auc(self, sums: ClassSums) -> Estimate:
-        """Of all rows; no more may be added. Takes `auc_C`."""
+        """Of all rows that were added."""
         positive, negative = self.ranking.positive, self.ranking.negative
         auc = self.auc_pairs / (positive * negative)
-        self.auc_C /= positive * negative
-        self.auc_C -= (auc / negative) * sums.weight_C
-        self.auc_C -= (auc / positive - auc / negative) * sums.positive_C
-        return Estimate(auc, self.auc_C)
+        auc_C = self.both_C.real / (positive * negative)
+        auc_C -= (auc / negative) * sums.weight_C
+        auc_C -= (auc / positive - auc / negative) * sums.positive_C
+        return Estimate(auc, auc_C)
 
     def pr_auc(self, sums: ClassSums) -> Estimate:
-        """Of all rows; no more may be added. Takes `pr_C`."""
+        """Of all rows that were added."""
         average = self.precision / self.ranking.positive
         # What a row adds at the scores below is the whole sum less the one above it.
-        self.pr_C -= self.loss * sums.weight_C
-        self.pr_C += (self.gain + self.loss - average) * sums.positive_C
-        self.pr_C /= self.ranking.positive
-        return Estimate(average, self.pr_C)
+        pr_C = self.both_C.imag - self.loss * sums.weight_C
+        pr_C += (self.gain + self.loss - average) * sums.positive_C
+        pr_C /= self.ranking.positive
+        return Estimate(average, pr_C)
 
 
-def _groups(ranking: Ranking, part: slice) -> tuple[Places, NDArray[np.int32]]:
+def _groups(ranking: Ranking, part: slice) -> tuple[Places, Places]:
     """(first place, number of positives) of each group: a tie, or neighbours without a positive.
 
     The negatives between two positives have the same positives above them: one group is enough, and
@@ -135,12 +138,10 @@ def _groups(ranking: Ranking, part: slice) -> tuple[Places, NDArray[np.int32]]:
     is_kept_G[1:] |= has_positive_G[:-1]
     is_kept_G[0] = True
     start_G = start_G[is_kept_G]
-    return start_G + part.start, np.add.reduceat(is_positive_n.astype(np.int32), start_G)
+    first = np.searchsorted(np.flatnonzero(is_positive_n), start_G)
+    num_positive_G = np.diff(first, append=np.count_nonzero(is_positive_n))
+    return start_G + part.start, num_positive_G
 
 
 def _alternating(first_G: NDArray, second_G: NDArray) -> NDArray:
     return np.stack([first_G, second_G], axis=1).ravel()
-
-
-def _floats(values: NDArray) -> Float64s:
-    return values.astype(np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from marigold_rec.analysis.auc import ClassSums, ranked_estimates
 from marigold_rec.analysis.by_user import no_figure
-from marigold_rec.analysis.estimate import Estimate, chunks, weights
+from marigold_rec.analysis.estimate import Estimate, chunks, weighted
 from marigold_rec.analysis.ranking import Ranking
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.metrics import LOG_LOSS_CLIP
@@ -27,7 +27,7 @@ def binary_estimates(rows: Rows, num_clusters: int | None = None) -> dict[str, E
     it has kinks.
 
     `num_clusters`: length of the influences, see ClusterSums. O(N log N). Memory: that of a
-    `Ranking`, and 8 bytes per cluster for each of at most eight columns.
+    `Ranking`, and 8 bytes per cluster for each of at most ten columns.
     """
     if (reason := no_figure(rows, 1)) is not None:
         return dict.fromkeys(FIGURES, Estimate(None, reason=reason))
@@ -46,14 +46,15 @@ def with_reasons(rows: Rows, found: dict[str, Estimate]) -> dict[str, Estimate]:
 def additive_estimates(rows: Rows, sums: ClassSums) -> dict[str, Estimate]:
     """The figures that are made of sums over rows: their influence is that of each sum."""
     clusters, weight_C, positive_C = sums.clusters, sums.weight_C, sums.positive_C
-    loss_C, score_C = clusters.zeros(), clusters.zeros()
+    both_C = clusters.pairs()
     for part in chunks(len(rows)):
-        weight_n, score_n = weights(rows, part), rows.score_N[part].astype(np.float64)
-        of_n = clusters.of(part)
-        clusters.add(score_C, of_n, weight_n * score_n)
+        score_n = rows.score_N[part].astype(np.float64)
         right_n = np.where(rows.label_N[part] == 1, score_n, 1.0 - score_n)
         np.clip(right_n, LOG_LOSS_CLIP, 1.0 - LOG_LOSS_CLIP, out=right_n)
-        clusters.add(loss_C, of_n, -weight_n * np.log(right_n))
+        loss_n = weighted(rows, part, -np.log(right_n))
+        clusters.add_pairs(both_C, clusters.of(part), weighted(rows, part, score_n), loss_n)
+    score_C, loss_C = both_C.real.copy(), both_C.imag.copy()
+    del both_C
     total, positive = float(weight_C.sum()), float(positive_C.sum())
     found = {}
     if positive > 0.0:

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from marigold_rec.analysis.numbering import integer_codes
+
 Codes = NDArray[np.int32]
 Keys = NDArray[np.uint64]
 
@@ -34,11 +36,11 @@ def user_codes(values: Any) -> Codes:
     """Each value's number, 0 .. U-1, in the order of their first appearance; int32 [N].
 
     `values`: integers or strings, as an Arrow array (chunked or not, dictionary-encoded or not) or
-    a numpy array. One pass through a hash table of the distinct values, no sort; beyond the result,
-    memory for these values, and for a copy of the ids where they come in several chunks. A
-    dictionary that comes with the values is kept: its codes are then in its order, and some may
-    have no row. Raises ValueError where a value is null (rows without a user are not the rows of
-    one user) and TypeError for other types.
+    a numpy array. Integers by a sort (`integer_codes`); strings through a hash table of the
+    distinct ones, with a copy of all where they come in several chunks. A dictionary that comes
+    with the values is kept: its codes are then in its order, and some may have no row. Raises
+    ValueError where a value is null (rows without a user are not the rows of one user) and
+    TypeError for other types.
     """
     column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
     if column.null_count:
@@ -50,14 +52,20 @@ def user_codes(values: Any) -> Codes:
         _check_type(column.type.value_type)
     else:
         _check_type(column.type)
+        if pa.types.is_integer(column.type):
+            num_threads = 2 if len(column) >= 2 * _ROWS_FOR_TWO else 1
+            return integer_codes(_chunked(column), num_threads)
         column = _encoded(column)
-    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
     codes = np.empty(len(column), np.int32)
     start = 0
-    for chunk in chunked.unify_dictionaries().chunks:
+    for chunk in _chunked(column).unify_dictionaries().chunks:
         codes[start : start + len(chunk)] = chunk.indices.to_numpy()
         start += len(chunk)
     return codes
+
+
+def _chunked(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
 
 
 def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:

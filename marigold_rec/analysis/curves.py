@@ -38,7 +38,7 @@ def binary_curves(rows: Rows, confidence: float = 0.95) -> Curves:
     unequal weights count as (sum of weights)^2 / sum of squared weights rows. Without rows, or with
     a score that is no probability, there is nothing; without both classes neither ROC nor PR.
 
-    Memory beyond `rows`: that of a `Ranking`, and 12 bytes a row, 24 with weights.
+    Memory beyond `rows`: that of a `Ranking`.
     """
     return Curves() if no_figure(rows, 1) is not None else curves_of(Ranking.of(rows), confidence)
 
@@ -82,7 +82,7 @@ _Points = tuple[tuple[float, float], ...]
 def _roc_and_pr(ranking: Ranking) -> tuple[_Points, _Points]:
     """Both thinned; the PR curve ends where the recall first is 1."""
     places = _ends_of_ties(ranking)
-    positives, negatives = ranking.positive_sum[places], ranking.negative_sum[places]
+    positives, negatives = ranking.positives_before(places), ranking.negatives_before(places)
     recall = positives / ranking.positive
     end = int(np.argmax(positives == positives[-1])) + 1
     precision = positives[1:end] / (positives[1:end] + negatives[1:end])
@@ -100,8 +100,8 @@ def _ends_of_ties(ranking: Ranking) -> Places:
         [
             np.arange(_GRID),
             np.exp(np.arange(0, np.log(num_rows) + 1 / _GRID, 1 / _GRID)).astype(np.intp),
-            np.searchsorted(ranking.positive_sum, share * ranking.positive),
-            np.searchsorted(ranking.negative_sum, share * ranking.negative),
+            ranking.first_place(ranking.positives_before, share * ranking.positive),
+            ranking.first_place(ranking.negatives_before, share * ranking.negative),
         ]
     )
     last = np.unique(np.clip(places, 1, num_rows) - 1)
@@ -112,9 +112,9 @@ def _reliability(ranking: Ranking, z: float) -> tuple[Bin, ...]:
     """From the lowest score on."""
     starts = ranking.bin_starts
     ends = np.append(starts[1:], len(ranking))
-    weights = (ranking.weight_sum[ends] - ranking.weight_sum[starts]).astype(np.float64)
+    weights = (ranking.weight_before(ends) - ranking.weight_before(starts)).astype(np.float64)
     predicted = ranking.bin_scores / weights
-    actual = (ranking.positive_sum[ends] - ranking.positive_sum[starts]) / weights
+    actual = (ranking.positives_before(ends) - ranking.positives_before(starts)) / weights
     actual = np.clip(actual, 0.0, 1.0)  # the difference of two sums may be a rounding error beyond
     effective = weights
     if ranking.rows.weight_N is not None:
@@ -141,15 +141,14 @@ def wilson(rate: Float64s, rows: Float64s, z: float) -> tuple[Float64s, Float64s
 
 def _histogram(ranking: Ranking) -> Histogram:
     """Equal bins from 0 to the 99.9 % quantile of the scores; the last one has those beyond too."""
-    weight_sum = ranking.weight_sum
-    place = np.searchsorted(weight_sum[1:], _TOP_SHARE * float(weight_sum[-1]))
-    top = float(ranking.scores(slice(place, place + 1))[0])
+    limit = np.array([_TOP_SHARE * (ranking.positive + ranking.negative)])
+    top = float(ranking.scores(ranking.first_place(ranking.weight_before, limit) - 1)[0])
     # In float32 like the scores: what equals an edge belongs above it, always.
     edges = np.unique(np.linspace(0, top if top > 0 else 1, MAX_EDGES).astype(np.float32))
     places = ranking.num_rows_from(edges)
     places[-1] = 0
-    positives = -np.diff(ranking.positive_sum[places])
-    negatives = -np.diff(ranking.negative_sum[places])
+    positives = -np.diff(ranking.positives_before(places))
+    negatives = -np.diff(ranking.negatives_before(places))
     return Histogram(
         edges=tuple(edges.tolist()),
         positives=tuple(positives.tolist()),

@@ -23,6 +23,7 @@ from scipy.special import expit, logit, ndtr, ndtri
 from marigold_rec.analysis.rows import Float64s, Rows
 
 Scale = Literal["logit", "log", "plain"]
+Complex128s = NDArray[np.complex128]
 
 SCALES: dict[str, Scale] = {
     "auc": "logit",
@@ -107,6 +108,21 @@ class ClusterSums:
         else:
             np.add.at(sums_C, of_n, values_n)
 
+    def pairs(self) -> Complex128s:
+        """Two sums of each cluster, as one complex number, see `add_pairs`."""
+        return np.zeros(self.num_clusters, np.complex128)
+
+    def add_pairs(
+        self, sums_C: Complex128s, of_n: slice | NDArray[Any], first_n: Float64s, second_n: Float64s
+    ) -> None:
+        """As two calls of `add`, but the memory of a cluster is waited for once."""
+        values_n = np.empty(len(first_n), np.complex128)
+        values_n.real, values_n.imag = first_n, second_n
+        if isinstance(of_n, slice):
+            sums_C[of_n] += values_n
+        else:
+            np.add.at(sums_C, of_n, values_n)
+
 
 def chunks(num_rows: int) -> Iterator[slice]:
     """All rows in their order, in pieces that fit into the cache."""
@@ -119,6 +135,11 @@ def weights(rows: Rows, which_n: slice | NDArray[Any]) -> Float64s:
     if rows.weight_N is not None:
         return rows.weight_N[which_n].astype(np.float64)
     return np.ones(which_n.stop - which_n.start if isinstance(which_n, slice) else len(which_n))
+
+
+def weighted(rows: Rows, part: slice, values_n: Float64s) -> Float64s:
+    """The values of these rows, times their weights; may be the same array."""
+    return values_n if rows.weight_N is None else values_n * rows.weight_N[part]
 
 
 def standard_error(influence_C: Float64s) -> float | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.binary_report import binary_report
-from marigold_rec.analysis.codes import Codes
+from marigold_rec.analysis.codes import Codes, num_codes
 from marigold_rec.analysis.curves import watch_time_curves
 from marigold_rec.analysis.estimate import (
     Estimate,
@@ -59,7 +59,9 @@ def judge(
     old_targets = {target.name: target for target in baseline_targets}
     tasks: list[TaskReport] = []
     slices: list[Slice] = []
-    weight_N = model.column("weight").to_numpy()
+    weight_N: NDArray[np.float32] | None = model.weight()
+    if bool((weight_N == 1).all()):
+        weight_N = None  # most often
     for target in targets:
         old = None
         old_target = old_targets.get(target.name)
@@ -82,16 +84,20 @@ def _task_rows(
     model: ScoreFiles,
     target: Target,
     old_score_N: NDArray[np.float32] | None,
-    weight_N: NDArray[np.float32],
+    weight_N: NDArray[np.float32] | None,
     settings: Settings,
 ) -> TaskRows:
     label_N = target.label_of(model)
-    which = np.flatnonzero(~np.isnan(label_N) & (weight_N > 0))
-    weight = weight_N[which]
+    is_judged_N = ~np.isnan(label_N)
+    if weight_N is not None:
+        is_judged_N &= weight_N > 0
+    # Without copies where no row is left out.
+    which = slice(None) if is_judged_N.all() else np.flatnonzero(is_judged_N)
+    weight = None if weight_N is None else weight_N[which]
     new = Rows(
         score_N=target.score(model)[which],
         label_N=label_N[which],
-        weight_N=None if bool((weight == 1).all()) else weight,
+        weight_N=None if weight is None or bool((weight == 1).all()) else weight,
         user_N=None if settings.user_N is None else settings.user_N[which],
         group_N=None if settings.group_N is None else settings.group_N[which],
     )
@@ -114,7 +120,7 @@ def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[Ta
         label=target.label,
         observed_if=target.observed_if,
         rows=len(rows.new),
-        users=None if users is None else int(np.count_nonzero(np.bincount(users))),
+        users=None if users is None else _num_distinct(users),
         positives=int((rows.new.label_N == 1).sum()) if target.kind == "binary" else None,
         figures=figures(new, old, settings.confidence),
         detectable=_detectable(headline, new[headline], None if old is None else old[headline]),
@@ -122,6 +128,12 @@ def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[Ta
         baseline_curves=old_curves,
     )
     return report, new[headline]
+
+
+def _num_distinct(code_N: Codes) -> int:
+    is_there = np.zeros(num_codes(code_N), np.bool_)
+    is_there[code_N] = True
+    return int(np.count_nonzero(is_there))
 
 
 def _figures_and_curves(

@@ -14,9 +14,12 @@ number of ranks: the analysis sees the same rows in the same order.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +28,8 @@ from numpy.typing import NDArray
 
 _PART = re.compile(r"^part-(\d{5})-of-(\d{5})\.parquet$")
 _GROUP_ROWS = 1 << 18
+
+_Result = TypeVar("_Result")
 
 
 class ScoreWriter:
@@ -94,15 +99,63 @@ class ScoreFiles:
         return sum(pq.read_metadata(part).num_rows for part in self._parts)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        tables = [pq.read_table(part, columns=[name], memory_map=True) for part in self._parts]
-        return pa.concat_tables(tables).column(0)
+        groups = self._each_group(name, lambda _, column: column.chunks)
+        kind = pq.read_schema(self._parts[0]).field(name).type
+        return pa.chunked_array([chunk for chunks in groups for chunk in chunks], kind)
+
+    def weight(self) -> NDArray[np.float32]:
+        return self._floats("weight")
 
     def score(self, task: str) -> NDArray[np.float32]:
-        return self.column(f"score.{task}").to_numpy()
+        return self._floats(f"score.{task}")
 
     def label(self, task: str) -> NDArray[np.float32]:
         """NaN where not observed."""
-        return self.column(f"label.{task}").to_numpy()
+        return self._floats(f"label.{task}")
+
+    def _floats(self, name: str) -> NDArray[np.float32]:
+        values = np.empty(self.num_rows, np.float32)
+
+        def fill(first: int, column: pa.ChunkedArray) -> None:
+            values[first : first + len(column)] = column.to_numpy()
+
+        self._each_group(name, fill)
+        return values
+
+    def _each_group(
+        self, name: str, use: Callable[[int, pa.ChunkedArray], _Result]
+    ) -> list[_Result]:
+        """What `use` makes of (number of the first row, the column) of each row group; by two
+        threads, with no more in memory than what `use` keeps and a row group each."""
+
+        def of_group(group: _Group) -> _Result:
+            with pq.ParquetFile(group.part, metadata=group.footer, memory_map=True) as file:
+                table = file.read_row_group(group.index, columns=[name], use_threads=False)
+            return use(group.first, table.column(0))
+
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(of_group, self._groups))
+
+    @cached_property
+    def _groups(self) -> list[_Group]:
+        found: list[_Group] = []
+        first = 0
+        for part in self._parts:
+            footer = pq.read_metadata(part)
+            for index in range(footer.num_row_groups):
+                found.append(_Group(part, footer, index, first))
+                first += footer.row_group(index).num_rows
+        return found
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A row group of a part; `first`: number of its first row."""
+
+    part: Path
+    footer: pq.FileMetaData
+    index: int
+    first: int
 
 
 def _parts(folder: Path) -> list[Path]:

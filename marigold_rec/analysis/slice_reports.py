@@ -37,7 +37,7 @@ class TaskRows:
     new: Rows
     old: Rows | None
     """The same rows with the baseline's scores."""
-    which_N: NDArray[np.intp]
+    which_N: NDArray[np.intp] | slice
     """Their places among all rows of the split."""
 
 
