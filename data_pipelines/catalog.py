@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from data_pipelines.bad_files import OnBadFile, judge_files, refuse_or_skip
+from data_pipelines.due_labels import label_time_columns, label_time_problems
 from data_pipelines.event_time import TimeSpan
 from data_pipelines.footers import read_footers
 from data_pipelines.listing import Dates, list_files
@@ -75,24 +76,31 @@ class Catalog:
     """Paths of files below the folder that are not read."""
     skipped: tuple[str, ...] = ()
     """Paths of bad files that are left out (`ScanRules.on_bad_file`): they stand in `warnings`."""
+    not_due: tuple[str, ...] = ()
+    """Paths of files that are left out since no label of theirs is due (see due_files.py)."""
+    order: tuple[int, ...] | None = None
+    """Row groups (counted over all files) in reading order; None: in that of the files."""
     host: str = field(default_factory=socket.gethostname, compare=False)
     """Where it was scanned."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of every file's name, size and row groups: what a place in the rows means.
+        """16 hex digits of every file's name, size and row groups, and of the order in which they
+        are read if it is another: what a place in the rows means.
 
         Names count from the folder scanned and times do not count, so that a log may be moved or
         copied as a whole.
         """
         root = self.storage.root.rstrip("/")
         files = [(f.path.removeprefix(root), f.size, f.rows_per_group) for f in self.files]
-        return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+        what = files if self.order is None else (files, self.order)
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
     @cached_property
     def rows_per_group(self) -> tuple[int, ...]:
-        """Rows of every row group, over all files in order."""
-        return tuple(chain.from_iterable(file.rows_per_group for file in self.files))
+        """Rows of every row group, in reading order."""
+        rows = tuple(chain.from_iterable(file.rows_per_group for file in self.files))
+        return rows if self.order is None else tuple(rows[group] for group in self.order)
 
     @cached_property
     def num_rows(self) -> int:
@@ -103,7 +111,9 @@ class Catalog:
         return [0, *accumulate(len(file.rows_per_group) for file in self.files)]
 
     def locate(self, group: int) -> tuple[DataFile, int]:
-        """The file of row group `group` (counted over all files), and its number within it."""
+        """The file of the row group that is read as number `group`, and its number within it."""
+        if self.order is not None:
+            group = self.order[group]
         index = bisect_right(self._first_groups, group) - 1
         return self.files[index], group - self._first_groups[index]
 
@@ -173,6 +183,7 @@ def needed_columns(config: Config) -> tuple[str, ...]:
         names += [task.label] if task.observed_if is None else [task.label, task.observed_if]
     if config.data.weight is not None:
         names.append(config.data.weight)
+    names += label_time_columns(config)
     return tuple(dict.fromkeys(names))
 
 
@@ -196,7 +207,8 @@ def check_data(catalog: Catalog, config: Config) -> list[str]:
             )
     if config.data.weight is not None:
         problems += _number_problems("data.weight", config.data.weight, catalog.schema)
-    return problems
+    all_null = catalog.all_null if catalog.num_rows else ()
+    return problems + label_time_problems(config, catalog.schema, all_null)
 
 
 def _number_problems(key: str, column: str, schema: pa.Schema) -> list[str]:

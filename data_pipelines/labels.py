@@ -5,12 +5,15 @@ Shapes: B rows, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
+from data_pipelines.due_labels import LabelTimes
+from marigold_rec.config import Config
+from marigold_rec.config.due import Due, event_time_of
 from marigold_rec.config.schema import BinaryTask, Task
 from marigold_rec.transforms import float64_values, lone_array
 
@@ -38,11 +41,15 @@ class Labels:
     """1 where the label counts, else 0."""
     weights_B: np.ndarray
     tallies: tuple[Tally, ...]
+    by_time: Mapping[str, int] = field(default_factory=dict)
+    """See DueLabels.counts."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """`invalid/<task>` and `invalid/weight`; only what occurred."""
-        return {f"invalid/{t.name}": t.num_invalid for t in self.tallies if t.num_invalid}
+        """`invalid/<task>`, `invalid/weight`, `invalid/time`, `not_due/<task>` and `late/<task>`;
+        only what occurred."""
+        invalid = {f"invalid/{t.name}": t.num_invalid for t in self.tallies if t.num_invalid}
+        return {**invalid, **self.by_time}
 
 
 class LabelColumns:
@@ -51,12 +58,22 @@ class LabelColumns:
     A label is observed where it is not null or NaN and `observed_if` (if any) is 1. An observed
     label is invalid if it is not 0 or 1 (binary), or outside [0, max_s] (watch time): it counts as
     unobserved. Labels that are not observed are not judged: any sentinel may stand there.
+    Where a split has a window of due times, labels that are not due in it are unobserved, and so is
+    any label of a row without a time, which is invalid (see LabelTimes).
     A weight is invalid if it is null, NaN, infinite or negative: it becomes 0.
     """
 
-    def __init__(self, tasks: Sequence[Task], weight: str | None) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], weight: str | None, times: LabelTimes | None = None
+    ) -> None:
         self._tasks = tuple(tasks)
         self._weight = weight
+        self._times = times if times is not None and times.is_needed else None
+
+    @classmethod
+    def of(cls, config: Config, due: Due | None) -> LabelColumns:
+        """`due`: of the split that is read."""
+        return cls(config.tasks, config.data.weight, LabelTimes(config, due))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -65,6 +82,8 @@ class LabelColumns:
             names += [task.label] if task.observed_if is None else [task.label, task.observed_if]
         if self._weight is not None:
             names.append(self._weight)
+        if self._times is not None:
+            names += self._times.columns
         return tuple(dict.fromkeys(names))
 
     def __call__(self, table: pa.Table) -> Labels:
@@ -73,17 +92,31 @@ class LabelColumns:
         labels_BT = np.zeros(shape, np.float32)
         observed_BT = np.zeros(shape, np.float32)
         tallies: list[Tally] = []
+        by_time: dict[str, int] = {}
+        rows = None if self._times is None else self._times.rows(table)
         for index, task in enumerate(self._tasks):
             labels_B = _numbers(table, task.label)
             observed_B = ~np.isnan(labels_B)
             if task.observed_if is not None:
                 observed_B &= _numbers(table, task.observed_if) == 1
-            valid_B = observed_B & _is_valid(task, labels_B)
+            no_event_B = np.zeros_like(observed_B)
+            if self._times is not None and rows is not None:
+                due = self._times.look(table, rows, task, labels_B, observed_B)
+                labels_B, observed_B, no_event_B = due.labels_B, due.observed_B, due.has_no_event_B
+                by_time |= due.counts
+            valid_B = observed_B & _is_valid(task, labels_B) & ~no_event_B
             what = f"tasks.{task.name}: labels in column {task.label!r}: {_wanted(task)}"
             tallies.append(_tally(task.name, what, labels_B, observed_B, valid_B))
             np.copyto(labels_BT[:, index], labels_B, where=valid_B, casting="same_kind")
             observed_BT[:, index] = valid_B
-        return Labels(labels_BT, observed_BT, self._weights(table, tallies), tuple(tallies))
+        weights_B = self._weights(table, tallies)
+        if self._times is not None and rows is not None:
+            what = f"data.time: column {self._times.time!r}: every row needs its event time"
+            no_time_B = np.full(table.num_rows, np.nan)
+            tallies.append(
+                _tally("time", what, no_time_B, np.ones_like(rows.is_known_B), rows.is_known_B)
+            )
+        return Labels(labels_BT, observed_BT, weights_B, tuple(tallies), by_time)
 
     def _weights(self, table: pa.Table, tallies: list[Tally]) -> np.ndarray:
         if self._weight is None:
@@ -117,5 +150,7 @@ def _is_valid(task: Task, labels_B: np.ndarray) -> np.ndarray:
 
 def _wanted(task: Task) -> str:
     if isinstance(task, BinaryTask):
-        return "a binary label must be 0 or 1"
+        column = event_time_of(task)
+        when = "" if column is None else f", and a 1 needs its time in column {column!r}"
+        return f"a binary label must be 0 or 1{when}"
     return f"a watch time must lie in [0, max_s = {task.max_s:g}] seconds"

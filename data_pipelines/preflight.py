@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from data_pipelines.catalog import Catalog, ScanRules, check_data, needed_columns, scan
+from data_pipelines.due_files import due_files, due_problems, due_warnings
 from data_pipelines.event_time import is_time, time_problems
 from data_pipelines.pinned_schema import read_schema
 from data_pipelines.schema_drift import column_types, schema_drift
 from marigold_rec.config import Config
+from marigold_rec.config.due import Due, needs_time
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.schema import SplitConfig
 
@@ -27,12 +31,21 @@ def look_at_split(
 ) -> tuple[Catalog, list[str]]:
     """The split's files, and a line per problem that the config has with them.
 
+    Of a training split with `due`, files without a due label are left out, and the row groups come
+    in the order of their due times. (An evaluation's rows are its files' rows, whatever the task.)
+
     Raises DataError as `scan` does; ConfigError as `rules_of`.
     """
     catalog = scan(split.path or root, split.dates, needed_columns(config), rules_of(config))
     days = f", {split.dates[0]} to {split.dates[1]}" if split.dates is not None else ""
     where = f"data.{name} ({catalog.storage.url}{days})"
     problems = [*check_data(catalog, config), *_time_column_problems(catalog, config)]
+    if split.due is not None and not problems:
+        problems += due_problems(catalog, config, split.due)
+        if name == "train":
+            catalog = due_files(catalog, config, split.due)
+        warnings = due_warnings(name, split, catalog, config)
+        catalog = replace(catalog, warnings=(*catalog.warnings, *warnings))
     return catalog, [f"{where}: {problem}" for problem in problems]
 
 
@@ -41,7 +54,10 @@ def split_problems(
 ) -> tuple[list[str], list[str]]:
     """(errors, warnings) between the two splits: shared files, other types, times that overlap."""
     shared = sorted({f.path for f in train.files} & {f.path for f in held_out.files})
-    if shared:
+    # Both take their labels from windows of due times, and those of evaluation come later (held by
+    # the config's checks): a row may be in both, a label never is.
+    are_apart = config.data.train.due is not None and _eval_due(config) is not None
+    if shared and not are_apart:
         return [
             f"data.eval: {len(shared)} of its {len(held_out.files)} files are training files too, "
             f"e.g. {shared[0]}; evaluation must not see training rows: give each split its own "
@@ -57,7 +73,7 @@ def split_problems(
     )
     if errors:
         return [*errors, "write the evaluation data again with the columns of training"], []
-    if config.data.time is None:
+    if config.data.time is None or are_apart:
         return [], []
     overlaps, warnings = time_problems(
         ((f.path, f.time) for f in train.files),
@@ -69,9 +85,13 @@ def split_problems(
     return [f"{o}; mend the splits, or set data.allow_time_overlap" for o in overlaps], warnings
 
 
+def _eval_due(config: Config) -> Due | None:
+    return None if config.data.eval is None else config.data.eval.due
+
+
 def _time_column_problems(catalog: Catalog, config: Config) -> list[str]:
     column = config.data.time
-    if column is None:
+    if column is None or needs_time(config):  # then check_data has looked at it
         return []
     if column not in catalog.schema.names:
         return [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from data_pipelines.due_labels import LabelTimes
+from data_pipelines.event_time import is_time
 from data_pipelines.labels import LabelColumns
 from data_pipelines.validate.report import DayFindings, FeatureFindings, TaskFindings
 from marigold_rec.config import Config, resolve_tables
@@ -18,7 +20,8 @@ class Tallies:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._labels = LabelColumns(config.tasks, config.data.weight)
+        # All labels, whenever they become due: the log is judged, and not one night's part of it.
+        self._labels = LabelColumns.of(config, None)
         tables = resolve_tables(config.sparse_features)
         rows = {table.name: table.rows for table in tables}
         self._ids = [
@@ -35,6 +38,8 @@ class Tallies:
         self.tasks = [TaskFindings(t.name, t.label, max_invalid_share=limit) for t in config.tasks]
         if config.data.weight is not None:
             self.tasks.append(TaskFindings("weight", config.data.weight, max_invalid_share=limit))
+        if (time := LabelTimes(config, None).time) is not None:
+            self.tasks.append(TaskFindings("time", time, max_invalid_share=limit))
         self._what: dict[str, str] = {}
         self.features = [
             FeatureFindings(f.name, f.source, f.kind, getattr(f, "out_of_range", "-"))
@@ -47,7 +52,9 @@ class Tallies:
             column = lone_array(table.column(task.column))
             task.observed += tally.num_seen
             task.nulls += column.null_count
-            task.nan += int(np.count_nonzero(np.isnan(float64_values(column)))) - column.null_count
+            if not is_time(column.type):  # an integer or a timestamp is never NaN
+                nan = int(np.count_nonzero(np.isnan(float64_values(column))))
+                task.nan += nan - column.null_count
             if tally.num_invalid and task.invalid == 0:
                 task.example = tally.example if tally.example == tally.example else None
             task.invalid += tally.num_invalid

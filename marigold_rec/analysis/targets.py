@@ -45,27 +45,53 @@ class Target:
         return label_N
 
 
-def targets_of(tasks: Sequence[Task]) -> tuple[Target, ...]:
-    """In the tasks' order; each conversion over all rows follows its task."""
-    return tuple(target for task in tasks for target in _targets(task, tasks))
+def targets_of(tasks: Sequence[Task], *, has_due: bool = False) -> tuple[Target, ...]:
+    """In the tasks' order; each conversion over all rows follows its task.
+
+    `has_due`: only labels that became due within a window are observed (data.eval.due). A
+    conversion that matures later than its click is then not judged over all rows, see
+    `without_whole_space`.
+    """
+    return tuple(target for task in tasks for target in _targets(task, tasks, has_due))
 
 
-def _targets(task: Task, tasks: Sequence[Task]) -> Iterator[Target]:
+def without_whole_space(tasks: Sequence[Task]) -> list[str]:
+    """Why conversions are not judged over all rows where only due labels are observed."""
+    return [
+        f"no figures of {task.name} over all rows: in a window of due labels (data.eval.due) "
+        f"{condition.name} (due after {condition.matures_h:g} h) and {task.name} (due after "
+        f"{task.matures_h:g} h) are observed on other rows, and a clicked row would be missing; "
+        "evaluate without data.eval.due on days whose labels are all mature"
+        for task in tasks
+        if (condition := _condition(task, tasks)) is not None
+        and condition.matures_h != task.matures_h
+    ]
+
+
+def _targets(task: Task, tasks: Sequence[Task], has_due: bool) -> Iterator[Target]:
     yield Target(task.name, task.kind, "observed", task.label, task.observed_if, (task.name,))
-    if task.kind != "binary" or task.observed_if is None:
+    condition = _condition(task, tasks)
+    if condition is None or (has_due and condition.matures_h != task.matures_h):
         return
+    yield Target(
+        f"{task.name} over all rows",
+        "binary",
+        "all",
+        f"{condition.label} and {task.label}",
+        None,
+        (condition.name, task.name),
+    )
+
+
+def _condition(task: Task, tasks: Sequence[Task]) -> Task | None:
+    """The task of the click, observed on all rows, that a conversion hangs on."""
+    if task.kind != "binary" or task.observed_if is None:
+        return None
     for condition in tasks:
         if (
             condition.kind == "binary"
             and condition.label == task.observed_if
             and condition.observed_if is None
         ):
-            yield Target(
-                f"{task.name} over all rows",
-                "binary",
-                "all",
-                f"{condition.label} and {task.label}",
-                None,
-                (condition.name, task.name),
-            )
-            return
+            return condition
+    return None

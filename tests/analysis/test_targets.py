@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from marigold_rec.analysis.score_files import ScoreFiles, ScoreWriter
-from marigold_rec.analysis.targets import Target, targets_of
+from marigold_rec.analysis.targets import Target, targets_of, without_whole_space
 from marigold_rec.config.schema import Task
 
 
@@ -92,3 +92,19 @@ def test_the_observed_space_is_the_task_itself(files: ScoreFiles) -> None:
     np.testing.assert_array_equal(cvr.label_of(files), files.label("cvr"))
     np.testing.assert_array_equal(cvr.score(files), files.score("cvr"))
     assert pa.array(cvr.label_of(files)).null_count == 0
+
+
+def test_in_a_window_of_due_labels_a_late_conversion_has_no_whole_space() -> None:
+    """Clicks and conversions are due on other rows: only rows without a click would be left."""
+    late = _CVR.model_copy(update={"matures_h": 48.0})
+    assert [t.name for t in targets_of([_CTR, late], has_due=True)] == ["ctr", "cvr"]
+    assert [t.name for t in targets_of([_CTR, late])] == ["ctr", "cvr", "cvr over all rows"]
+    (reason,) = without_whole_space([_CTR, late])
+    assert reason.startswith(
+        "no figures of cvr over all rows: in a window of due labels (data.eval.due) ctr (due after "
+        "0 h) and cvr (due after 48 h) are observed on other rows"
+    )
+    click = _CTR.model_copy(update={"matures_h": 48.0})
+    assert len(targets_of([click, late], has_due=True)) == 3
+    assert without_whole_space([click, late]) == []
+    assert without_whole_space([late, _WATCH]) == []
