@@ -20,9 +20,11 @@ from data_pipelines.rest import plan_rest, rows_left
 from data_pipelines.row_groups import RowGroups
 from marigold_rec.batch import Batch, Cursor
 from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config.due import Due
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.errors import DataError
 from marigold_rec.transforms import FeatureTransforms, lone_array, plain_type
+from marigold_rec.transforms.row_bits import RowBits
 
 _BATCHES_AHEAD = 8
 
@@ -90,10 +92,14 @@ class ParquetReader:
         extra_columns: Sequence[str] = (),
         seed: int | None = None,
         allow_short: bool = False,
+        due: Due | None = None,
+        admitted: Mapping[str, RowBits] | None = None,
     ) -> None:
         """`batch_size`, `shuffle_rows` and `seed` default to data.batch_size, data.shuffle_rows and
-        run.seed. `extra_columns` travel along in `Batch.columns`. `catalog` must have passed
-        `check_data`. With `allow_short` (evaluation), fewer rows than one step takes are legal.
+        run.seed. `due` is that of the split: only labels that are due in it are observed.
+        `extra_columns` travel along in `Batch.columns`. `catalog` must have passed `check_data`.
+        `admitted`: see FeatureTransforms. With `allow_short` (evaluation), fewer rows than one step
+        takes are legal.
 
         Raises DataError: fewer rows than one step takes, or an extra column that is not there.
         """
@@ -107,9 +113,9 @@ class ParquetReader:
         if not allow_short:
             require_one_step(catalog.num_rows, world_size, self._batch_size)
         self._transforms = FeatureTransforms(
-            config.features, resolve_tables(config.sparse_features)
+            config.features, resolve_tables(config.sparse_features), admitted
         )
-        self._labels = LabelColumns(config.tasks, config.data.weight)
+        self._labels = LabelColumns.of(config, due)
         self._extra_columns = tuple(extra_columns)
         _require_columns(self._extra_columns, catalog)
         columns = [*self._transforms.columns, *self._labels.columns, *self._extra_columns]

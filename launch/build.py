@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from data_pipelines.catalog import Catalog, needed_columns, scan
 from data_pipelines.partition import require_one_step
 from data_pipelines.preflight import look_at_split, rules_of, split_problems
 from data_pipelines.reader import ParquetReader
-from data_pipelines.synthetic import ensure_log
+from launch.data_root import data_root
 from marigold_rec.balancing import build_balancer
 from marigold_rec.config import Config, Table, resolve_tables
 from marigold_rec.config.schema import SplitConfig
@@ -21,6 +22,7 @@ from marigold_rec.distributed import Ranks, on_first_rank
 from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.sharding import plan_sharding, shard_model
 from marigold_rec.training import LOGGER, Objective, TrainTask
+from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_row_bits
 from models import build_embeddings, build_network
 
 
@@ -30,6 +32,8 @@ class Data:
 
     train: Catalog
     eval: Catalog | None
+    admitted: Mapping[str, RowBits] = field(default_factory=dict)
+    """By table: the rows that a night's stage `rows` has admitted (life_cycle)."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +59,36 @@ def find_eval_data(config: Config, ranks: Ranks) -> Catalog:
     """
     split = config.data.eval
     assert split is not None, "the caller has seen to it"
-    return on_first_rank(lambda: _find_split("eval", config, split, _root(config)), ranks.control)
+    return on_first_rank(
+        lambda: _find_split("eval", config, split, data_root(config, LOGGER.info)), ranks.control
+    )
 
 
 def find_train_files(config: Config) -> Catalog:
     """What the training split holds now, not held against the config. Raises DataError."""
     split = config.data.train
-    return scan(split.path or _root(config), split.dates, needed_columns(config), rules_of(config))
+    return scan(
+        split.path or _root(config),
+        split.dates,
+        needed_columns(config),
+        rules_of(config),
+    )
 
 
 def train_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader:
-    return ParquetReader(data.train, config, rank=ranks.rank, world_size=ranks.world_size)
+    return ParquetReader(
+        data.train,
+        config,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        due=config.data.train.due,
+        admitted=data.admitted,
+    )
 
 
 def eval_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader | None:
     """In file order; None when the config has no eval split."""
-    if data.eval is None:
+    if data.eval is None or config.data.eval is None:
         return None
     return ParquetReader(
         data.eval,
@@ -80,6 +98,8 @@ def eval_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader | Non
         batch_size=config.data.eval_batch_size,
         shuffle_rows=0,
         allow_short=True,
+        due=config.data.eval.due,
+        admitted=data.admitted,
     )
 
 
@@ -131,16 +151,7 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
 
 
 def _root(config: Config) -> str:
-    """data.path, or the folder of the embedded log, which is made on first use."""
-    if config.data.path is not None:
-        return config.data.path
-    folder, is_new = ensure_log(config.data.synthetic, Path(config.run.dir) / ".synthetic")
-    LOGGER.info(
-        "data.path is null: %s the embedded synthetic click log in %s",
-        "made" if is_new else "using",
-        folder,
-    )
-    return str(folder)
+    return data_root(config, LOGGER.info)
 
 
 def _find_data(config: Config, world_size: int) -> Data:
@@ -150,15 +161,32 @@ def _find_data(config: Config, world_size: int) -> Data:
         require_one_step(train.num_rows, world_size, config.data.batch_size)
     except DataError as error:
         raise DataError([f"{train.storage.url}: {problem}" for problem in error.problems]) from None
+    admitted = _admitted(config)
     if config.data.eval is None:
-        return Data(train, None)
+        return Data(train, None, admitted)
     held_out = _find_split("eval", config, config.data.eval, root)
     errors, warnings = split_problems(train, held_out, config)
     for warning in warnings:
         LOGGER.warning("%s", warning)
     if errors:
         raise DataError(errors)
-    return Data(train, held_out)
+    return Data(train, held_out, admitted)
+
+
+def _admitted(config: Config) -> dict[str, RowBits]:
+    life_cycle = config.life_cycle
+    if life_cycle.rows is None:
+        if life_cycle.tables:
+            LOGGER.warning(
+                "life_cycle: only launch/nightly.py knows a history of rows: this run evicts no "
+                "row, and every id has its row"
+            )
+        return {}
+    if not life_cycle.admitting:
+        return {}
+    tables = resolve_tables(config.sparse_features)
+    file = Path(life_cycle.rows) / ADMITTED_NAME
+    return read_row_bits(file, tables, needed=life_cycle.admitting)
 
 
 def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Catalog:
@@ -171,6 +199,13 @@ def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Cat
             catalog.storage.url,
             len(catalog.ignored),
             catalog.ignored[0],
+        )
+    if catalog.not_due:
+        LOGGER.info(
+            "data.%s.due: %d files hold no label that is due and are not read, e.g. %s",
+            name,
+            len(catalog.not_due),
+            catalog.not_due[0],
         )
     if problems:
         raise DataError(problems)

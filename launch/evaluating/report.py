@@ -14,9 +14,10 @@ from launch.studies.machine import commit
 from marigold_rec.analysis.evaluation import Settings, judge
 from marigold_rec.analysis.report import Data, Model, Report, TaskReport
 from marigold_rec.analysis.score_files import ScoreFiles
-from marigold_rec.analysis.targets import targets_of
+from marigold_rec.analysis.targets import targets_of, without_whole_space
 from marigold_rec.checkpoint import Found
 from marigold_rec.config import Config
+from marigold_rec.config.due import event_time_of
 from marigold_rec.config.schema import SplitConfig, Task
 from marigold_rec.training.sanity import SanityGuard, TaskFigures
 from marigold_rec.versions import installed_versions
@@ -44,6 +45,7 @@ def make_report(
     """`columns`: those that travelled with the model's scores. `train`: the files it was trained
     on, None where they are not at hand."""
     config = model.config
+    has_due = config.data.eval is not None and config.data.eval.due is not None
     files = ScoreFiles(model.scored.folder)
     slicings, slicing_warnings = slicings_of(files, config.evaluation, columns, train)
     settings = Settings(
@@ -56,13 +58,16 @@ def make_report(
     judged = judge(
         files,
         None if baseline is None else ScoreFiles(baseline.scored.folder),
-        targets_of(config.tasks),
-        () if baseline is None else targets_of(baseline.config.tasks),
+        targets_of(config.tasks, has_due=has_due),
+        () if baseline is None else targets_of(baseline.config.tasks, has_due=has_due),
         settings,
     )
     step = model.found.manifest.step
     warnings = [*warnings, *slicing_warnings, *null_warnings(files, config.evaluation, columns)]
-    warnings += [*_refused(model.found), *_trained_on(catalog, train)]
+    warnings += without_whole_space(config.tasks) if has_due else []
+    # Of rows that were trained on, only labels that became due later are judged then.
+    is_apart = has_due and config.data.train.due is not None
+    warnings += [*_refused(model.found), *([] if is_apart else _trained_on(catalog, train))]
     warnings += _strange_figures(step, judged.tasks)
     if baseline is not None:
         warnings += _not_alike(config, baseline.config)
@@ -137,7 +142,7 @@ def _not_alike(config: Config, baseline: Config) -> list[str]:
             warnings.append(f"the baseline has no task {task.name}")
         elif other.kind != task.kind:
             warnings.append(f"the baseline's task {task.name} is {other.kind}: it is not compared")
-        elif (other.label, other.observed_if) != (task.label, task.observed_if):
+        elif _label(other) != _label(task):
             warnings.append(
                 f"the baseline's task {task.name} learned {_label(other)}; it is judged by "
                 f"{_label(task)}"
@@ -146,7 +151,12 @@ def _not_alike(config: Config, baseline: Config) -> list[str]:
 
 
 def _label(task: Task) -> str:
-    return task.label if task.observed_if is None else f"{task.label} where {task.observed_if} is 1"
+    label = (
+        task.label if task.observed_if is None else f"{task.label} where {task.observed_if} is 1"
+    )
+    if event_time_of(task) is None:
+        return label
+    return f"{label}, within {task.matures_h:g} h"
 
 
 def _strange_figures(step: int, tasks: tuple[TaskReport, ...]) -> list[str]:

@@ -130,7 +130,7 @@ def _same_rows(config: Config) -> dict[str, object]:
     data = config.data.model_dump(mode="json")
     names = (
         "path", "synthetic", "eval", "verify_checksums", "weight",
-        "on_bad_file", "max_skipped_files", "schema_file",
+        "on_bad_file", "max_skipped_files", "schema_file", "time", "time_unit",
     )  # fmt: skip
     shared: dict[str, object] = {f"data.{name}": data[name] for name in names}
     shared["data.eval_batch_size"] = config.data.eval_batch_size or config.data.batch_size

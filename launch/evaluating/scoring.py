@@ -14,6 +14,7 @@ import numpy as np
 from data_pipelines.catalog import Catalog
 from data_pipelines.reader import ParquetReader
 from launch.build import build_model
+from launch.evaluating.checkpoints import admitted_rows
 from marigold_rec.analysis.score_files import ScoreWriter
 from marigold_rec.checkpoint import CheckpointStore, Found
 from marigold_rec.config import Config
@@ -58,6 +59,7 @@ def score(
     store = CheckpointStore(found.folder.parent, ranks, config)
     load_model(built.model, store, found)
     built.model.eval()
+    admitted = on_first_rank(lambda: admitted_rows(found, config), ranks.control)
     reader = ParquetReader(
         catalog,
         config,
@@ -67,6 +69,8 @@ def score(
         shuffle_rows=0,
         extra_columns=columns,
         allow_short=True,
+        due=None if config.data.eval is None else config.data.eval.due,
+        admitted=admitted,
     )
     on_first_rank(lambda: _writing(folder, lambda: _empty(folder)), ranks.control)
     writer = on_every_rank(

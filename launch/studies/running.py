@@ -11,12 +11,11 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import FrameType
 
+from launch.signals import noted_signals
 from launch.studies.cells import Cell
 from launch.studies.machine import (
     ROOT,
@@ -77,7 +76,7 @@ def run_cells(plan: Plan, cells: Sequence[Cell], jobs: int, command: str) -> Pro
     }
     waiting, running, progress = deque(cells), list[_Child](), Progress()
     session = time.monotonic()
-    with _signals() as signals:
+    with noted_signals() as signals:
         while waiting or running:
             while waiting and len(running) < jobs and not signals and not progress.is_hopeless:
                 cell = waiting.popleft()
@@ -193,23 +192,3 @@ def _stop(running: list[_Child]) -> None:
             # The session's group: torchrun and, unless they left it, its ranks.
             os.killpg(child.process.pid, signal.SIGKILL)
             child.process.wait()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The numbers of the signals to stop, as they come; the handlers are put back at the end."""
-    came: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-
-    # SIGHUP: a closed terminal would leave the children running; nohup ignores it, and shall.
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield came
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

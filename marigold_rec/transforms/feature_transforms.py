@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,14 @@ from marigold_rec.config.schema import (
     SparseFeature,
 )
 from marigold_rec.config.tables import Table
+from marigold_rec.transforms.admission import AdmittedRows
 from marigold_rec.transforms.buckets import BucketRows
 from marigold_rec.transforms.column_types import feature_type_problems
 from marigold_rec.transforms.dense import dense_values
 from marigold_rec.transforms.hashing import HashRows
 from marigold_rec.transforms.ids import IdRows
 from marigold_rec.transforms.jagged import JaggedIds, flatten, lengths_after
+from marigold_rec.transforms.row_bits import RowBits
 from marigold_rec.transforms.rows import RowLookup
 from marigold_rec.transforms.vocabulary import VocabRows
 
@@ -40,14 +43,21 @@ class Transformed:
     """What was dropped or replaced, as `<what>/<feature>`; only what occurred.
 
     `missing`: nulls and NaN; `non_finite`: infinite dense inputs; `out_of_range`: ids dropped or
-    clamped; `out_of_vocab`: values that share row 0.
+    clamped; `out_of_vocab`: values that share row 0; `rare`: ids that share row 0 since
+    their own is not admitted yet.
     """
 
 
 class FeatureTransforms:
     """Turns tables that hold `columns` into features. Stateless, picklable, safe in threads."""
 
-    def __init__(self, config_features: tuple[Feature, ...], tables: tuple[Table, ...]) -> None:
+    def __init__(
+        self,
+        config_features: tuple[Feature, ...],
+        tables: tuple[Table, ...],
+        admitted: Mapping[str, RowBits] | None = None,
+    ) -> None:
+        """`admitted`: by table, of those whose rare ids share a row (`admission.py`)."""
         self._features = config_features
         rows = {table.name: table.rows for table in tables}
         self._sparse: list[tuple[SparseFeature, RowLookup]] = []
@@ -57,6 +67,8 @@ class FeatureTransforms:
                 self._dense.append(feature)
             else:
                 lookup = _row_lookup(feature, rows[feature.table_name])
+                if admitted is not None and feature.table_name in admitted:
+                    lookup = AdmittedRows(lookup, admitted[feature.table_name])
                 self._sparse.append((feature, lookup))
 
     @property

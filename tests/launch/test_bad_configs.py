@@ -14,6 +14,7 @@ import torch
 
 from launch.train import main
 from tests.support.launches import PATIENT, codes, launch_train
+from tests.support.patience import watched
 from tests.support.runs import default_setup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ balancer: {name: static}
 """
 SECTIONS = (
     "run, data, features, tasks, model, balancer, optimizer, sharding, checkpoint, "
-    "warm_start, numerics, logging, evaluation, distributed"
+    "warm_start, life_cycle, numerics, logging, evaluation, nightly, distributed"
 )
 
 
@@ -347,17 +348,18 @@ def test_torchrun_ends_at_once_and_says_it_once(tmp_path: Path, name: str):
     bad = next(bad for bad in BAD if bad.name == name)
     file = config_file(tmp_path, bad.text)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    ended = subprocess.run(
+    process = subprocess.Popen(
         [*torchrun, "--nproc-per-node=2", "launch/train.py", f"--config={file}", *bad.overrides],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,  # seconds of it are torch's import in the agent
-        check=False,
     )
-    assert ended.returncode == 1  # torchrun's own; the rank's is in its report
-    assert ended.stderr.count(bad.message.replace("{config}", str(file))) == 1
-    assert ended.stderr.count("ConfigError") == 1
-    root_cause = ended.stderr.partition("Root Cause")[2]
+    with watched(process, limit_s=25):  # seconds of it are torch's import in the agent
+        _, stderr = process.communicate()
+    assert process.returncode == 1  # torchrun's own; the rank's is in its report
+    assert stderr.count(bad.message.replace("{config}", str(file))) == 1
+    assert stderr.count("ConfigError") == 1
+    root_cause = stderr.partition("Root Cause")[2]
     assert re.search(r"exitcode +: 2 ", root_cause), root_cause

@@ -156,3 +156,25 @@ def test_bits_that_do_not_fit_are_refused_on_all_ranks(
     run_ranks(_train, 2, old, init_group=False)
     with pytest.raises(CheckpointError, match=r"evicted.npz: .*do the night again with --from"):
         run_ranks(_start, 2, old, new, init_group=False)
+
+
+def test_nothing_changes_where_rows_are_only_counted(
+    setting: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, tree = setting
+    tree = tree | {"run": {**tree["run"], "dir": str(tmp_path / "old"), "steps": 9}}
+    plain = write_config(tree, tmp_path / "old.yaml")
+    was = run_ranks(_train, 1, plain, init_group=False)[0]
+    counted = tree | {
+        "run": {**tree["run"], "dir": str(tmp_path / "counted")},
+        "life_cycle": {"tables": {"user": {}}, "rows": str(tmp_path / "no rows are needed")},
+    }
+    config = write_config(counted, tmp_path / "counted.yaml")
+    now = run_ranks(_train, 1, config, init_group=False)[0]
+    assert [name for name in was if not torch.equal(was[name], now[name])] == []
+    for run in ("old", "counted"):
+        [step] = (tmp_path / run).glob("test/checkpoints/step-*")
+        assert not (step / "admitted.npz").exists()
+    _, reset, begun = run_ranks(_start, 1, plain, config, init_group=False)[0]
+    assert reset == {}
+    assert [name for name in was if not torch.equal(was[name], begun[name])] == []

@@ -1,0 +1,42 @@
+"""Nightly retraining: train on the new day, evaluate, gate, publish, report.
+
+  python launch/nightly.py --config configs/nightly.yaml --date 2017-10-09
+  python launch/nightly.py --config configs/nightly.yaml --date auto
+  python launch/nightly.py --config configs/nightly.yaml --date 2017-10-05 --until 2017-10-09
+  python launch/nightly.py --config configs/nightly.yaml --rollback
+
+The newest day judges the model and is learned the night after. The same command again goes on after
+a kill, and does nothing when the night is done. It starts torchrun itself. See docs/operations.md.
+Exit codes: 0 published, or done before, 1 other, 2 config, 3 data refused or missing, 4 numerics,
+5 checkpoint, 6 not published: the gate refused, 143 stopped by a signal.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from launch.exits import end_process, end_with
+from launch.nights.arguments import parse_arguments
+from marigold_rec.config import load_config
+from marigold_rec.errors import MarigoldError
+
+
+def main() -> int:
+    from launch.nights.run import LOGGER, run_nightly
+    from launch.nights.stages import STAGES
+
+    arguments = parse_arguments(__doc__ or "", tuple(stage.name for stage in STAGES))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    LOGGER.handlers[:] = [handler]
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    try:
+        return run_nightly(load_config(arguments.config, arguments.overrides), arguments)
+    except MarigoldError as error:
+        end_with(error)
+
+
+if __name__ == "__main__":
+    end_process(main)

@@ -1,0 +1,73 @@
+"""The gate's place in a night: profiles of days, reports of models, and the verdict on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.nights.day_profiles import DayProfiles
+from launch.nights.durable import write_durably
+from launch.nights.folder import NightFolder
+from launch.nights.plan import NightPlan, days_between
+from marigold_rec.analysis.report import Report
+from marigold_rec.config import Config
+from marigold_rec.gating import Verdict, judge_data, judge_night, verdict_html
+
+
+def judge_before_training(
+    config: Config, plan: NightPlan, folder: NightFolder, profiles: DayProfiles
+) -> None:
+    """Holds each day that the night learns or is judged on against the days before it.
+
+    Writes verdict.json where they are refused, and data.json in any case.
+    """
+    rules = config.nightly.gate
+    verdicts: list[Verdict] = []
+    for day in [*days_between(*plan.train), *days_between(*plan.evaluation)]:
+        usual = profiles.usual(day, rules.data.nights)
+        verdicts.append(judge_data(rules, profiles.of(day), usual))
+        profiles.note(day, is_refused=not verdicts[-1].publish)
+    verdict = merged(verdicts)
+    write_durably(folder.data_verdict_file, verdict.json_text())
+    if not verdict.publish:
+        _write_verdict(folder, verdict)
+
+
+def judge_the_model(config: Config, plan: NightPlan, folder: NightFolder) -> None:
+    """Writes verdict.json: the rules on the reports, and those on the data once more."""
+    holdout = None if plan.holdout is None else _report(folder.holdout)
+    of_model = judge_night(config.nightly.gate, _report(folder.evaluation), holdout, None, [])
+    # The days were judged one by one, each against those before it.
+    checks = tuple(check for check in of_model.checks if check.rule != "data")
+    of_model = of_model.model_copy(update={"checks": checks})
+    of_data = Verdict.model_validate_json(folder.data_verdict_file.read_bytes())
+    _write_verdict(folder, merged([of_model, of_data]))
+
+
+def read_verdict(folder: NightFolder) -> Verdict | None:
+    """None while there is none."""
+    if not folder.verdict_file.exists():
+        return None
+    return Verdict.model_validate_json(folder.verdict_file.read_bytes())
+
+
+def merged(found: Sequence[Verdict]) -> Verdict:
+    """Every check of all; one refusal refuses."""
+    dates = [each.dates for each in found if each.dates is not None]
+    return found[0].model_copy(
+        update={
+            "publish": all(each.publish for each in found),
+            "reasons": tuple(reason for each in found for reason in each.reasons),
+            "checks": tuple(check for each in found for check in each.checks),
+            "dates": (min(d[0] for d in dates), max(d[1] for d in dates)) if dates else None,
+        }
+    )
+
+
+def _write_verdict(folder: NightFolder, verdict: Verdict) -> None:
+    write_durably(folder.path / "verdict.html", verdict_html(verdict))
+    write_durably(folder.verdict_file, verdict.json_text())
+
+
+def _report(folder: Path) -> Report:
+    return Report.model_validate_json((folder / "report.json").read_bytes())

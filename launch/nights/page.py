@@ -1,0 +1,78 @@
+"""night.html of a night, and the lines of --status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from launch.nights.durable import write_durably
+from launch.nights.folder import NightFolder, night_folders
+from launch.nights.judging import read_verdict
+from launch.nights.plan import Days, Model, NightPlan
+from launch.nights.publishing import Published
+from launch.nights.rows import read_facts, sentence
+from marigold_rec.analysis.report import Report
+from marigold_rec.config.life_cycle import LifeCycleConfig
+from marigold_rec.reporting.night import NightSummary, NightView, night_html
+
+
+def write_page(folder: NightFolder, plan: NightPlan, life_cycle: LifeCycleConfig) -> None:
+    verdict = read_verdict(folder)
+    assert verdict is not None, "the gate has judged"
+    base = "nothing: the first night" if plan.base is None else _named(plan.base)
+    summary = NightSummary(
+        night=str(plan.night),
+        is_published=verdict.publish,
+        lede=f"Trained on {_days(plan.train)}, from {base}; judged on {_days(plan.evaluation)}.",
+        reasons=verdict.reasons,
+        facts=[
+            ("Trained on", _days(plan.train)),
+            ("From", base),
+            ("Config hash", plan.config_hash),
+            ("Artefact", "artefact/" if folder.artefact.exists() else "none"),
+            *_row_facts(folder, life_cycle),
+        ],
+        seconds=folder.seconds,
+    )
+    write_durably(folder.path / "night.html", night_html(summary, list(_views(folder, plan))))
+
+
+def _row_facts(folder: NightFolder, life_cycle: LifeCycleConfig) -> Iterator[tuple[str, str]]:
+    for name, facts in read_facts(folder).items():
+        yield f"Rows of {name}", sentence(facts, life_cycle.tables[name])
+
+
+def _views(folder: NightFolder, plan: NightPlan) -> Iterator[NightView]:
+    for title, path, against in (
+        ("On the newest days", folder.evaluation, plan.base),
+        ("On the fixed days", folder.holdout, plan.base),
+        ("Against yesterday's model, which was not published", folder.yesterday, plan.yesterday),
+    ):
+        file = path / "report.json"
+        if file.exists():
+            report = Report.model_validate_json(file.read_bytes())
+            name = "" if against is None else _named(against)
+            yield NightView(title, f"{path.name}/report.html", name, report)
+
+
+def status_lines(root: Path, published: Published) -> Iterator[str]:
+    """One line per night, the newest last, and what is in use."""
+    for night, folder in night_folders(root):
+        ending = folder.ending
+        if ending is not None:
+            said = ending["sentence"]
+        else:
+            done = folder.seconds
+            said = f"not finished; done: {', '.join(done) if done else 'nothing'}"
+        mark = "*" if night == published.current else " "
+        yield f"{mark} {night}  {said}"
+    current = published.current
+    yield f"in use: the model of {current}" if current else "nothing is published yet"
+
+
+def _named(model: Model) -> str:
+    return f"the model of {model.night} (learned until {model.trained_until})"
+
+
+def _days(days: Days) -> str:
+    return str(days[0]) if days[0] == days[1] else f"{days[0]} to {days[1]}"

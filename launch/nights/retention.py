@@ -1,0 +1,29 @@
+"""Which nights keep their model; the others keep their reports, which are small."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from launch.nights.folder import night_folders
+from launch.nights.publishing import Published
+
+
+def drop_old_models(
+    root: Path, published: Published, *, keep_published: int, keep_nights: int
+) -> list[Path]:
+    """Deletes checkpoints, artefacts and histories of rows; returns the folders of the nights that
+    lost theirs.
+
+    Those of the last `keep_published` published models and of the newest `keep_nights` nights stay.
+    """
+    folders = night_folders(root)
+    stay = {*published.in_use()[-keep_published:], *(night for night, _ in folders[-keep_nights:])}
+    dropped: list[Path] = []
+    for night, folder in folders:
+        heavy = [folder.train / "checkpoints", folder.artefact, folder.rows]
+        if night not in stay and folder.ending is not None and any(p.exists() for p in heavy):
+            for path in heavy:
+                shutil.rmtree(path, ignore_errors=True)
+            dropped.append(folder.path)
+    return dropped

@@ -1,0 +1,233 @@
+"""The stages of a night, in order. Each may be done again: it begins by clearing what it writes.
+
+What a stage leaves behind is all that the next ones know of it, so that a night goes on after a
+kill as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.nights.children import launcher, run_stage, wait_for_lock
+from launch.nights.day_profiles import DayProfiles
+from launch.nights.folder import NightFolder
+from launch.nights.judging import (
+    judge_before_training,
+    judge_the_model,
+    read_verdict,
+)
+from launch.nights.page import write_page
+from launch.nights.partitions import Partitions
+from launch.nights.plan import Model, NightPlan, Reads
+from launch.nights.publishing import Published
+from launch.nights.retention import drop_old_models
+from launch.nights.rows import Log, make_rows
+from marigold_rec.config import Config, dump_config
+from marigold_rec.config.loading import config_from
+from marigold_rec.errors import CheckpointError
+
+_LEAVING_S = 90.0
+
+
+@dataclass(frozen=True)
+class Night:
+    """What the stages work with."""
+
+    config: Config
+    plan: NightPlan
+    folder: NightFolder
+    published: Published
+    data_root: str
+    profiles: DayProfiles
+    is_stopped: Callable[[], bool]
+    say: Callable[[str], None]
+    at: Callable[[str], None]
+    """Called at named points; for tests that kill there."""
+
+
+def look_at_data(night: Night) -> None:
+    """Profiles the new days and holds them against those of the nights before."""
+    night.folder.verdict_file.unlink(missing_ok=True)
+    judge_before_training(night.config, night.plan, night.folder, night.profiles)
+
+
+def note_rows(night: Night) -> None:
+    """Which rows of the tables begin anew, and which are admitted: for the training."""
+    partitions = Partitions(night.data_root, night.config.nightly.complete_marker)
+    log = Log(night.data_root, partitions, night.is_stopped, night.say, night.at)
+    make_rows(night.config, night.plan, night.folder, log)
+
+
+def train(night: Night) -> None:
+    """Goes on from the published model, on the new days. A killed one goes on where it stood."""
+    file = night.folder.path / "train.yaml"
+    file.write_text(dump_config(training_config(night)), encoding="utf-8")
+    # The ranks of a night that was killed are told to leave, and may be saving.
+    wait_for_lock(night.folder.train / ".lock", _LEAVING_S)
+    _run(night, "train", "launch/train.py", ["--config", str(file), "--resume", "auto"])
+    shutil.rmtree(night.folder.train / "tensorboard", ignore_errors=True)
+
+
+def training_config(night: Night) -> Config:
+    """The config of the night's training run."""
+    plan = night.plan
+    overrides = [
+        f"run.dir={_text(night.folder.path)}",
+        "run.name=train",
+        *_reading("data.train", plan.train_reads),
+        f"data.path={_text(night.data_root)}",
+        "data.eval=null",  # launch/evaluate.py does that
+    ]
+    if plan.base is not None:
+        overrides.append(f"warm_start.path={_text(night.folder.root / plan.base.checkpoint)}")
+    if night.config.life_cycle.tables:
+        overrides.append(f"life_cycle.rows={_text(night.folder.rows)}")
+    tree = night.config.model_dump(mode="json", exclude={"nightly"})
+    return config_from(tree, overrides, where=f"config of night {plan.night}")
+
+
+def evaluate(night: Night) -> None:
+    """On the newest days, which no model has learned, against the published model."""
+    plan = night.plan
+    _evaluate(night, "evaluation", night.folder.evaluation, plan.evaluation_reads, plan.base)
+
+
+def evaluate_holdout(night: Night) -> None:
+    """On the fixed days, where there are any, against the published model."""
+    if night.plan.holdout is not None:
+        # Of days long ago, whose labels have matured.
+        reads = Reads(dates=night.plan.holdout, due=None)
+        _evaluate(night, "holdout", night.folder.holdout, reads, night.plan.base)
+
+
+def evaluate_yesterday(night: Night) -> None:
+    """On the newest days against the last night's model, where that one was not published."""
+    if night.plan.yesterday is not None:
+        plan = night.plan
+        _evaluate(night, "yesterday", night.folder.yesterday, plan.evaluation_reads, plan.yesterday)
+
+
+def gate(night: Night) -> None:
+    judge_the_model(night.config, night.plan, night.folder)
+
+
+def export(night: Night) -> None:
+    """What a server loads: made before the model is published, never after."""
+    if night.config.nightly.export is None:
+        return
+    shutil.rmtree(night.folder.artefact, ignore_errors=True)
+    run_stage(
+        "export",
+        [sys.executable],
+        "launch/export.py",
+        [
+            "--checkpoint", str(newest_checkpoint(night.folder)),
+            "--out", str(night.folder.artefact),
+            "--tables", night.config.nightly.export,
+        ],
+        log_file=night.folder.path / "logs" / "export.log",
+        is_stopped=night.is_stopped,
+    )  # fmt: skip
+
+
+def publish(night: Night) -> None:
+    newest_checkpoint(night.folder)  # a model that is not there must not be published
+    night.published.publish(night.plan.night)
+    night.at("publish:history")
+    night.published.settle()
+
+
+def report(night: Night) -> None:
+    write_page(night.folder, night.plan, night.config.life_cycle)
+
+
+def retain(night: Night) -> None:
+    nightly = night.config.nightly
+    dropped = drop_old_models(
+        night.folder.root,
+        night.published,
+        keep_published=nightly.keep_published,
+        keep_nights=nightly.keep_nights,
+    )
+    for path in dropped:
+        night.say(f"dropped the model of {path.name}: its reports stay")
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    work: Callable[[Night], None]
+    of_refused: bool
+    """Also of a night whose data or model the gate has refused by then."""
+
+
+STAGES: Sequence[Stage] = (
+    Stage("data", look_at_data, True),
+    Stage("rows", note_rows, False),
+    Stage("train", train, False),
+    Stage("evaluation", evaluate, False),
+    Stage("holdout", evaluate_holdout, False),
+    Stage("yesterday", evaluate_yesterday, False),
+    Stage("gate", gate, False),
+    Stage("export", export, False),
+    Stage("publish", publish, False),
+    Stage("report", report, True),
+    Stage("retention", retain, True),
+)
+
+
+def is_refused(night: Night) -> bool:
+    verdict = read_verdict(night.folder)
+    return verdict is not None and not verdict.publish
+
+
+def newest_checkpoint(folder: NightFolder) -> Path:
+    """The night's model. Whoever loads it verifies it."""
+    found = sorted((folder.train / "checkpoints").glob("step-?????????"))
+    if not found:
+        raise CheckpointError(
+            f"{folder.train}: no checkpoint; do the night again with --from train"
+        )
+    return found[-1]
+
+
+def _evaluate(night: Night, name: str, out: Path, reads: Reads, baseline: Model | None) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    arguments = [
+        "--checkpoint", str(newest_checkpoint(night.folder)),
+        "--out", str(out),
+        *_reading("data.eval", reads),
+    ]  # fmt: skip
+    if baseline is not None:
+        arguments += ["--baseline", str(night.folder.root / baseline.checkpoint)]
+    _run(night, name, "launch/evaluate.py", arguments)
+
+
+def _run(night: Night, name: str, script: str, arguments: list[str]) -> None:
+    run_stage(
+        name,
+        launcher(night.config.nightly),
+        script,
+        arguments,
+        log_file=night.folder.path / "logs" / f"{name}.log",
+        is_stopped=night.is_stopped,
+    )
+
+
+def _reading(split: str, reads: Reads) -> list[str]:
+    """Overrides that make a run read these days and labels."""
+    overrides = [f"{split}.dates=[{reads.dates[0]}, {reads.dates[1]}]"]
+    if reads.due is not None:
+        since, until = (moment.isoformat() for moment in reads.due)
+        overrides.append(f'{split}.due=["{since}", "{until}"]')
+    return overrides
+
+
+def _text(path: Path | str) -> str:
+    """A JSON string is one of YAML, whatever the path holds."""
+    return json.dumps(str(path))
