@@ -248,7 +248,7 @@ def test_a_model_of_poisoned_labels_is_refused_and_the_night_can_be_judged_again
     two_nights: Path, tmp_path: Path
 ) -> None:
     config = copy_of(two_nights, tmp_path / "a", nights=1)
-    poison(config, 2, lambda t: _with(t, "click", pa.array(1 - t["click"].to_numpy())))
+    poison(config, 2, mostly_inverted)
     off = [
         "nightly.gate.data={min_rows_share: null, max_label_shift: null, max_observed_shift: null}",
         "nightly.gate.drift.max_psi=null",
