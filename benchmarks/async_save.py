@@ -71,6 +71,7 @@ def measure(config: Config, ranks: Ranks, folder: Path, state_gib: float, rounds
     # Beside the model's own, so that the step stays what it is whatever the size.
     pieces = max(1, round(state_gib * 16))
     extra = {f"extra/{i}": torch.rand(_GIB // 16 // 4) for i in range(pieces)}
+    store.expect_saves(trainer._state.tensors() | extra)  # as a training does when it begins
     pauses, quiet, under_way, writes = [], [], [], []
     for turn in range(rounds):
         quiet += [steps.take() for _ in range(max(50, len(under_way) // max(1, turn)))]

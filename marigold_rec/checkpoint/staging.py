@@ -6,7 +6,9 @@ tables, dense part and random streams belong together whatever is written of the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from threading import Thread
 
 import torch
 from torch import Tensor
@@ -65,9 +67,28 @@ class Staging:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._buffers: dict[MetadataIndex, Tensor] = {}
+        self._reserving: Thread | None = None
+
+    def reserve(self, shards: Shards) -> None:
+        """Gets the memory for copies of `shards` in a thread, so that no step waits for pages.
+
+        Not on CUDA, where the driver hands out pinned memory and may hold up the device for it.
+        """
+        if self._device.type == "cuda":
+            return
+        shapes = [(index, live.shape, live.dtype) for index, live in shards.items()]
+
+        def touch() -> None:
+            with contextlib.suppress(RuntimeError, MemoryError):  # `copy` will say it
+                for index, shape, dtype in shapes:
+                    self._buffers[index] = torch.empty(shape, dtype=dtype).zero_()
+
+        self._reserving = Thread(target=touch, name="marigold-reserve", daemon=True)
+        self._reserving.start()
 
     def copy(self, shards: Shards) -> Shards:
         """Copies; the earlier copy is overwritten. The step may go on when this returns."""
+        self._wait_for_memory()
         is_cuda = self._device.type == "cuda"
         for index, live in shards.items():
             buffer = self._buffers.get(index)
@@ -80,7 +101,13 @@ class Staging:
         return {index: self._buffers[index] for index in shards}
 
     def release(self) -> None:
+        self._wait_for_memory()
         self._buffers.clear()
+
+    def _wait_for_memory(self) -> None:
+        if self._reserving is not None:
+            self._reserving.join()
+            self._reserving = None
 
 
 class ShardsPlanner(DefaultSavePlanner):

@@ -90,6 +90,11 @@ class CheckpointStore:
         self._mirroring: Mirroring | None = None
         """On the first rank, once `find` has opened the mirror."""
 
+    def expect_saves(self, tensors: Mapping[str, Tensor]) -> None:
+        """Gets the memory that saves of `tensors` beside the training will need, in a thread."""
+        if self._config.checkpoint.asynchronous:
+            self._staging.reserve(live_shards(tensors))
+
     def save(
         self,
         tensors: dict[str, Tensor],

@@ -180,6 +180,8 @@ class Trainer:
         progress = ProgressLine(total, first, is_first=self._ranks.is_first)
         was_stopped, patience = False, config.distributed
         self._say_tidied(self._store.tidy())
+        if config.checkpoint.every_n_steps is not None:
+            self._store.expect_saves(self._state.tensors(with_random=False))
         try:
             while self.step < total:
                 batches.fetch()
