@@ -255,6 +255,7 @@ def test_a_model_of_poisoned_labels_is_refused_and_the_night_can_be_judged_again
     off = [
         "nightly.gate.data={min_rows_share: null, max_label_shift: null, max_observed_shift: null}",
         "nightly.gate.drift.max_psi=null",
+        "optimizer.dense.lr=0.01",  # so that one small night does harm
     ]
     ended = nightly(config, "--date", day(3), *off)
     assert ended.returncode == 6, ended.stderr
