@@ -224,7 +224,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
         axis.set_title(f"{task}: {metric.upper()} on the night's own day", fontsize=10)
         axis.tick_params(axis="x", rotation=60, labelsize=8)
         axis.grid(alpha=0.3)
-    axes.flat[0].legend(fontsize=8)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     for suffix in (".png", ".svg"):
         figure.savefig(file.with_suffix(suffix), dpi=110)
     plt.close(figure)
