@@ -55,7 +55,7 @@ from marigold_rec.batch import Batch, Cursor  # noqa: E402
 from marigold_rec.checkpoint import CheckpointStore  # noqa: E402
 from marigold_rec.config import Config, load_config  # noqa: E402
 from marigold_rec.config.balancers import Balancer as BalancerSection  # noqa: E402
-from marigold_rec.config.schema import BinaryTask  # noqa: E402
+from marigold_rec.config.tasks import BinaryTask  # noqa: E402
 from marigold_rec.distributed import Ranks, start_ranks  # noqa: E402
 from marigold_rec.training import Objective, StepOutput, Trainer, start_logging  # noqa: E402
 from marigold_rec.training.batches import FetchedBatches  # noqa: E402

@@ -43,7 +43,7 @@ from conflict_report import SINGLE, write_report  # noqa: E402
 from launch.run import train_and_evaluate  # noqa: E402
 from launch.studies.machine import commit, describe_cpu, run_environment  # noqa: E402
 from marigold_rec.config import Config, config_hash, load_config  # noqa: E402
-from marigold_rec.config.schema import WatchTimeTask  # noqa: E402
+from marigold_rec.config.tasks import WatchTimeTask  # noqa: E402
 from marigold_rec.distributed import Ranks, start_ranks  # noqa: E402
 from marigold_rec.training import LOGGER, start_logging  # noqa: E402
 

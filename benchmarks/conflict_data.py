@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from data_pipelines.synthetic import ensure_log, expected_auc
 from data_pipelines.synthetic.outcomes import WATCH_SIGMA
 from data_pipelines.synthetic.watch_time import watch_log1p_moments
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 
 SECONDS, MINUTES, DECIBELS = "watch_time_s", "watch_time_min", "watch_time_db"
 MAX_LABEL = 1e18  # the decibels' powers stay below

@@ -37,8 +37,8 @@ from data_pipelines.synthetic.known import write_known_at  # noqa: E402
 from launch.run import train_and_evaluate  # noqa: E402
 from launch.studies.machine import commit, describe_cpu  # noqa: E402
 from marigold_rec.config import load_config  # noqa: E402
+from marigold_rec.config.data import SyntheticConfig  # noqa: E402
 from marigold_rec.config.due import days_for_due  # noqa: E402
-from marigold_rec.config.schema import SyntheticConfig  # noqa: E402
 from marigold_rec.distributed import start_ranks  # noqa: E402
 
 _CONFIG = _ROOT / "configs/ctr_cvr.yaml"

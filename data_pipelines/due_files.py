@@ -20,8 +20,9 @@ import pyarrow.types as pat
 from data_pipelines.catalog import Catalog, DataFile
 from data_pipelines.due_labels import to_us
 from marigold_rec.config import Config
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import Due, days_for_due, due_us, event_window_us, matures_us
-from marigold_rec.config.schema import SplitConfig, Task
+from marigold_rec.config.tasks import Task
 
 _DAY_US = 86_400_000_000
 _EPOCH = datetime.date(1970, 1, 1)

@@ -21,7 +21,7 @@ from data_pipelines.event_time import is_time
 from marigold_rec.config import Config
 from marigold_rec.config.due import Due, event_time_of, event_window_us, matures_us, needs_time
 from marigold_rec.config.nearest import did_you_mean
-from marigold_rec.config.schema import Task
+from marigold_rec.config.tasks import Task
 from marigold_rec.transforms import lone_array, plain_type
 
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from data_pipelines.due_labels import LabelTimes
 from marigold_rec.config import Config
 from marigold_rec.config.due import Due, event_time_of
-from marigold_rec.config.schema import BinaryTask, Task
+from marigold_rec.config.tasks import BinaryTask, Task
 from marigold_rec.transforms import float64_values, lone_array
 
 

@@ -10,9 +10,9 @@ from data_pipelines.event_time import is_time, time_problems
 from data_pipelines.pinned_schema import read_schema
 from data_pipelines.schema_drift import column_types, schema_drift
 from marigold_rec.config import Config
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import Due, needs_time
 from marigold_rec.config.nearest import did_you_mean
-from marigold_rec.config.schema import SplitConfig
 
 
 def rules_of(config: Config) -> ScanRules:

@@ -17,7 +17,7 @@ from data_pipelines.reader import ParquetReader
 from launch.data_root import data_root
 from marigold_rec.balancing import build_balancer
 from marigold_rec.config import Config, Table, resolve_tables
-from marigold_rec.config.schema import SplitConfig
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.distributed import Ranks, on_first_rank
 from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.sharding import plan_sharding, shard_model

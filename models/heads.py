@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from marigold_rec.config.schema import BinaryTask, WatchTimeTask
+from marigold_rec.config.tasks import BinaryTask, WatchTimeTask
 
 _MAX_ERROR = 1e15
 """Errors on log(1+s) count as at most this: a square of 1e30 stays finite in float32, also summed

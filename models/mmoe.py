@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from marigold_rec.config.schema import MMoEModel
+from marigold_rec.config.models import MMoEModel
 from marigold_rec.contracts import TaskHead
 from models.dense_input import join_dense
 from models.gates import Gates, mix_shared

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from marigold_rec.config.schema import PLEModel
+from marigold_rec.config.models import PLEModel
 from marigold_rec.contracts import TaskHead
 from models.dense_input import join_dense
 from models.gates import Gates, mix_own, mix_shared

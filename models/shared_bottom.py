@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from marigold_rec.config.schema import SharedBottomModel
+from marigold_rec.config.models import SharedBottomModel
 from marigold_rec.contracts import TaskHead
 from models.dense_input import join_dense
 from models.parameters import parameters_below

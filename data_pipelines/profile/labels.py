@@ -8,7 +8,7 @@ import pyarrow.types as pat
 
 from data_pipelines.labels import LabelColumns
 from data_pipelines.profile.moments import Moments
-from marigold_rec.config.schema import BinaryTask, Task
+from marigold_rec.config.tasks import BinaryTask, Task
 from marigold_rec.gating.profile import LabelProfile
 from marigold_rec.transforms import plain_type
 from marigold_rec.transforms.column_types import is_number

@@ -12,7 +12,7 @@ from data_pipelines.preflight import rules_of
 from data_pipelines.profile.columns import ColumnTally
 from data_pipelines.profile.labels import LabelTally, label_tallies
 from marigold_rec.config import Config
-from marigold_rec.config.schema import BucketizeFeature, DenseFeature
+from marigold_rec.config.features import BucketizeFeature, DenseFeature
 from marigold_rec.errors import DataError
 from marigold_rec.gating.profile import Profile, Role
 from marigold_rec.transforms import plain_type

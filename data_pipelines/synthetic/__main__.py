@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from data_pipelines.synthetic.storage import publish_log
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 from marigold_rec.errors import ConfigError, DataError, MarigoldError
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.synthetic.population import COUNTRIES, DEVICES, Population
 from data_pipelines.synthetic.random_streams import Floats, Ints, stream
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 
 SLATE = 5
 HOUR_MS = 3_600_000

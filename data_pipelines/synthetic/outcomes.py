@@ -14,7 +14,7 @@ from data_pipelines.synthetic.exposures import HOUR_MS
 from data_pipelines.synthetic.preferences import Probabilities
 from data_pipelines.synthetic.random_streams import Floats, Ints, stream
 from data_pipelines.synthetic.watch_time import expected_watch_s, watch_log1p_moments
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 
 WATCH_SIGMA = 0.9  # of log T: no feature explains this part
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from data_pipelines.synthetic.random_streams import Floats, Ints, sparse_ids, stream
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 
 FACTORS = 3
 AGE_GROUPS = 12

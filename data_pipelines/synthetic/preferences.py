@@ -22,7 +22,7 @@ from data_pipelines.synthetic.population import (
     Population,
 )
 from data_pipelines.synthetic.random_streams import Floats, Ints, stream
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 
 # Standard deviations of the parts of a score, by outcome (click, conversion, watch time)
 _USER = np.array([0.5, 0.5, 0.35])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_pipelines.synthetic.writing import GENERATOR_VERSION, write_log
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 
 
 def log_name(config: SyntheticConfig) -> str:

@@ -18,7 +18,7 @@ from data_pipelines.synthetic.preferences import (
     draw_coefficients,
     true_probabilities,
 )
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 from marigold_rec.errors import DataError
 
 GENERATOR_VERSION = 1  # raise it with every change of the content: ensured logs are made anew

@@ -18,7 +18,7 @@ from data_pipelines.pinned_schema import write_schema
 from data_pipelines.schema_drift import column_types
 from data_pipelines.validate.split import validate_split
 from marigold_rec.config import load_config
-from marigold_rec.config.schema import SplitConfig
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.errors import EXIT_DATA, EXIT_DONE, MarigoldError
 
 

@@ -12,7 +12,7 @@ from data_pipelines.validate.full_read import FullRead
 from data_pipelines.validate.report import Report
 from data_pipelines.validate.tallies import Tallies
 from marigold_rec.config import Config
-from marigold_rec.config.schema import SplitConfig
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.errors import DataError
 
 

@@ -10,7 +10,7 @@ from data_pipelines.event_time import is_time
 from data_pipelines.labels import LabelColumns
 from data_pipelines.validate.report import DayFindings, FeatureFindings, TaskFindings
 from marigold_rec.config import Config, resolve_tables
-from marigold_rec.config.schema import IdFeature
+from marigold_rec.config.features import IdFeature
 from marigold_rec.transforms import FeatureTransforms, float64_values, lone_array
 from marigold_rec.transforms.jagged import flatten
 

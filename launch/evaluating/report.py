@@ -17,8 +17,9 @@ from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.targets import targets_of, without_whole_space
 from marigold_rec.checkpoint import Found
 from marigold_rec.config import Config
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import event_time_of
-from marigold_rec.config.schema import SplitConfig, Task
+from marigold_rec.config.tasks import Task
 from marigold_rec.training.sanity import SanityGuard, TaskFigures
 from marigold_rec.versions import installed_versions
 

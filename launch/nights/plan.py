@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from marigold_rec.config.due import days_for_due
 from marigold_rec.config.nightly import NightlyConfig
-from marigold_rec.config.schema import Task
+from marigold_rec.config.tasks import Task
 from marigold_rec.errors import ConfigError, DataError
 
 Day = datetime.date

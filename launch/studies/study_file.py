@@ -18,8 +18,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from marigold_rec.config.names import RUN_NAME_PATTERN
 from marigold_rec.config.nearest import did_you_mean
-from marigold_rec.config.schema import RUN_NAME_PATTERN
 from marigold_rec.config.section import Section
 from marigold_rec.config.yaml_text import parse_yaml
 from marigold_rec.errors import ConfigError

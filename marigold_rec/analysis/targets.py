@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.score_files import ScoreFiles
-from marigold_rec.config.schema import Task
+from marigold_rec.config.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from marigold_rec.checkpoint.spans import Span, Spans
 from marigold_rec.config import Config, resolve_tables
-from marigold_rec.config.schema import BucketizeFeature, SparseFeature, VocabFeature
+from marigold_rec.config.features import BucketizeFeature, SparseFeature, VocabFeature
 
 _TABLE = re.compile(r"^model/embeddings\.ebc\.embedding_bags\.(.+)\.weight$")
 _NETWORK = re.compile(r"^model/objective\.network\.(.+)$")

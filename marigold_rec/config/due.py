@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 
-from marigold_rec.config.schema import BinaryTask, Config, Task
+from marigold_rec.config.schema import Config
+from marigold_rec.config.tasks import BinaryTask, Task
 
 Due = tuple[datetime.datetime, datetime.datetime]
 """[since, until), both with a time zone; as SplitConfig.due holds it."""

@@ -7,7 +7,8 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from marigold_rec.config.schema import Config, Section
+from marigold_rec.config.schema import Config
+from marigold_rec.config.section import Section
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

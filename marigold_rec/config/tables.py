@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from marigold_rec.config.schema import BucketizeFeature, SparseFeature, VocabFeature
+from marigold_rec.config.features import BucketizeFeature, SparseFeature, VocabFeature
 
 Pooling = Literal["sum", "mean"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from marigold_rec.config.schema import Task
+from marigold_rec.config.tasks import Task
 
 WINDOW_FIGURES: dict[str, dict[str, str]] = {
     "binary": {"ne": "window_ne", "auc": "window_auc", "calibration": "window_calibration"},

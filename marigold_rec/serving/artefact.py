@@ -19,7 +19,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from marigold_rec.config.schema import NAME_PATTERN, DenseFeature, Feature, SparseFeature
+from marigold_rec.config.features import DenseFeature, Feature, SparseFeature
+from marigold_rec.config.names import NAME_PATTERN
 from marigold_rec.config.tables import Table, resolve_tables
 from marigold_rec.errors import CheckpointError
 from marigold_rec.transforms.row_bits import ADMITTED_NAME

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pat
 
+from marigold_rec.config.features import DenseFeature, Feature, VocabFeature
 from marigold_rec.config.nearest import did_you_mean
-from marigold_rec.config.schema import DenseFeature, Feature, VocabFeature
 from marigold_rec.errors import DataError
 from marigold_rec.transforms import FeatureTransforms, plain_type
 

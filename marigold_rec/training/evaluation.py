@@ -11,7 +11,7 @@ from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.config.schema import Task
+from marigold_rec.config.tasks import Task
 from marigold_rec.distributed import Agreement, Ranks, on_first_rank, raise_together
 from marigold_rec.errors import StoppedError
 from marigold_rec.metrics import (

@@ -26,7 +26,7 @@ from torchrec.metrics.metrics_config import RecTaskInfo
 from torchrec.metrics.ne import NEMetric
 from torchrec.metrics.rec_metric import RecMetric
 
-from marigold_rec.config.schema import Task
+from marigold_rec.config.tasks import Task
 from marigold_rec.config.window_figures import WINDOW_FIGURES
 from marigold_rec.contracts import TaskHead
 from marigold_rec.distributed import Ranks

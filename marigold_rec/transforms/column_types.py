@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.types as pat
 
+from marigold_rec.config.features import DenseFeature, Feature, VocabFeature
 from marigold_rec.config.nearest import did_you_mean
-from marigold_rec.config.schema import DenseFeature, Feature, VocabFeature
 from marigold_rec.transforms.columns import is_list, plain_type
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from marigold_rec.config.schema import DenseFeature
+from marigold_rec.config.features import DenseFeature
 from marigold_rec.transforms.columns import float64_values, lone_array
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)

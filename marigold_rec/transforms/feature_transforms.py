@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from marigold_rec.config.schema import (
+from marigold_rec.config.features import (
     BucketizeFeature,
     DenseFeature,
     Feature,

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from marigold_rec.analysis.score_files import ScoreFiles, ScoreWriter
 from marigold_rec.analysis.targets import Target, targets_of, without_whole_space
-from marigold_rec.config.schema import Task
+from marigold_rec.config.tasks import Task
 
 
 def _task(name: str, label: str, observed_if: str | None = None, kind: str = "binary") -> Task:

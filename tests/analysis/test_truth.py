@@ -11,7 +11,8 @@ from marigold_rec.analysis.codes import user_codes
 from marigold_rec.analysis.evaluation import Judged, Settings, judge
 from marigold_rec.analysis.score_files import ScoreFiles, ScoreWriter
 from marigold_rec.analysis.targets import targets_of
-from marigold_rec.config.schema import BinaryTask, SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
+from marigold_rec.config.tasks import BinaryTask
 from tests.data_pipelines.synthetic.logs import Log, made_log
 
 _TASKS = (

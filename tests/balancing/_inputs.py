@@ -16,7 +16,7 @@ from torch import Tensor
 
 from marigold_rec.balancing import BALANCERS as CLASSES
 from marigold_rec.balancing import Balancer, Probe
-from marigold_rec.config import schema
+from marigold_rec.config import balancers
 
 Make = Callable[[tuple[str, ...]], Balancer]
 
@@ -37,7 +37,7 @@ def make_balancer(name: str, task_names: tuple[str, ...], **settings: Any) -> Ba
         else value
         for key, value in settings.items()
     }
-    config = TypeAdapter(schema.Balancer).validate_python({"name": name, **settings})
+    config = TypeAdapter(balancers.Balancer).validate_python({"name": name, **settings})
     return CLASSES[name](config, task_names)
 
 

@@ -14,7 +14,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from marigold_rec.balancing import Marigold, Probe
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.config.schema import MarigoldBalancerConfig
+from marigold_rec.config.balancers import MarigoldBalancerConfig
 from marigold_rec.contracts import TaskHead
 from marigold_rec.training.losses import masked_losses
 from tests.balancing._inputs import EVERY_STEP, task_names

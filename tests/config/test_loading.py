@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marigold_rec.config import Config, config_hash, dump_config, load_config
-from marigold_rec.config.schema import VocabFeature
+from marigold_rec.config.features import VocabFeature
 from marigold_rec.errors import ConfigError
 from tests.config.trees import SMALL, load, problems
 

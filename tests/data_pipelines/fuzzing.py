@@ -30,7 +30,7 @@ from data_pipelines.partition import Piece
 from data_pipelines.row_groups import RowGroups
 from data_pipelines.validate.split import validate_split
 from marigold_rec.config import load_config
-from marigold_rec.config.schema import SplitConfig
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.errors import ConfigError, DataError, MarigoldError
 from tests.support.parquet import click_log, log_config
 

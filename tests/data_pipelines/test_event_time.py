@@ -14,7 +14,7 @@ import pytest
 from data_pipelines.catalog import Catalog
 from data_pipelines.preflight import look_at_split, split_problems
 from marigold_rec.config import Config
-from marigold_rec.config.schema import SplitConfig
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.errors import DataError
 from tests.support.parquet import click_log, log_config, write_file
 

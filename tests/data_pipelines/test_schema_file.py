@@ -12,7 +12,7 @@ from data_pipelines.catalog import ScanRules, needed_columns, scan, schema_hash
 from data_pipelines.pinned_schema import read_schema, write_schema
 from data_pipelines.preflight import look_at_split
 from data_pipelines.schema_drift import column_types
-from marigold_rec.config.schema import SplitConfig
+from marigold_rec.config.data import SplitConfig
 from marigold_rec.errors import ConfigError, DataError
 from tests.support.parquet import click_log, log_config, write_file, write_log
 

@@ -16,8 +16,8 @@ import pytest
 from data_pipelines.profile.split import profile_split
 from data_pipelines.synthetic import FIRST_DATE, write_log
 from marigold_rec.config import Config, load_config
+from marigold_rec.config.data import SyntheticConfig
 from marigold_rec.config.gate import GateConfig
-from marigold_rec.config.schema import SyntheticConfig
 from marigold_rec.gating import Profile, Verdict, judge_data, verdict_html, verdict_markdown
 
 ROOT = Path(__file__).resolve().parents[2]

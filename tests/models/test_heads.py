@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
-from marigold_rec.config.schema import BinaryTask, WatchTimeTask
+from marigold_rec.config.tasks import BinaryTask, WatchTimeTask
 from models.heads import BinaryHead, WatchTimeHead
 
 LARGEST = torch.finfo(torch.float32).max

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from marigold_rec.batch import Batch
 from marigold_rec.config import Config, resolve_tables
-from marigold_rec.config.schema import DenseFeature, Task
+from marigold_rec.config.features import DenseFeature
+from marigold_rec.config.tasks import Task
 
 _MASK = (1 << 64) - 1
 

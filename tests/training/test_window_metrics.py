@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.config.schema import BinaryTask, WatchTimeTask
+from marigold_rec.config.tasks import BinaryTask, WatchTimeTask
 from marigold_rec.distributed import Ranks
 from marigold_rec.training import RunLog, StepOutput, StopRequest
 from marigold_rec.training.window_metrics import WindowMetrics

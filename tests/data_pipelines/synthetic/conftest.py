@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 from tests.data_pipelines.synthetic.logs import Log, made_log
 
 

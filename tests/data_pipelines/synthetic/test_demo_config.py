@@ -10,7 +10,7 @@ import pytest
 from data_pipelines.synthetic import FIRST_DATE
 from data_pipelines.synthetic.columns import day_date
 from marigold_rec.config import Config, load_config, resolve_tables
-from marigold_rec.config.schema import DenseFeature, IdFeature, VocabFeature
+from marigold_rec.config.features import DenseFeature, IdFeature, VocabFeature
 from tests.data_pipelines.synthetic.logs import Log
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.synthetic import write_log
 from data_pipelines.synthetic.known import known_at, write_known_at
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 
 _CONFIG = SyntheticConfig(days=2, rows_per_day=2000, users=300, items=80, seed=4)
 _MIDNIGHT_MS = 1_704_067_200_000 + 86_400_000

@@ -13,7 +13,7 @@ from data_pipelines.synthetic.preferences import (
     factor_scores,
     true_probabilities,
 )
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 from tests.data_pipelines.synthetic.logs import Log
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from data_pipelines.synthetic import ensure_log, storage, write_log, writing
 from data_pipelines.synthetic.storage import log_name
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 from tests.data_pipelines.synthetic.logs import contents
 
 ROOT = Path(__file__).parents[3]
@@ -19,7 +19,7 @@ CHILD = """
 import os, sys
 from pathlib import Path
 from data_pipelines.synthetic import ensure_log, writing
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 write, left = writing._write, [int(sys.argv[3])]
 def write_or_die(table, folder):
     if not left[0]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.synthetic import GENERATOR_VERSION, write_log
-from marigold_rec.config.schema import SyntheticConfig
+from marigold_rec.config.data import SyntheticConfig
 from marigold_rec.errors import DataError
 from tests.data_pipelines.synthetic.logs import Log, contents, files, read
 

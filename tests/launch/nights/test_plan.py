@@ -9,7 +9,7 @@ import pytest
 
 from launch.nights.plan import Model, NightPlan, Reads, days_of, plan_night
 from marigold_rec.config.nightly import NightlyConfig
-from marigold_rec.config.schema import BinaryTask, Task
+from marigold_rec.config.tasks import BinaryTask, Task
 from marigold_rec.errors import ConfigError, DataError
 
 
