@@ -41,14 +41,14 @@ class StageFailedError(MarigoldError):
         self.exit_code = exit_code
 
 
-def launcher(config: NightlyConfig) -> list[str]:
+def launcher(config: NightlyConfig, *, max_restarts: int = 0) -> list[str]:
     """What stands before a script's path to run it on all ranks."""
     if config.launcher:
         return list(config.launcher)
     return [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
         "--nproc-per-node", str(config.ranks or num_gpus() or 1),
-        "--max-restarts", str(config.max_restarts),
+        "--max-restarts", str(max_restarts),
     ]  # fmt: skip
 
 

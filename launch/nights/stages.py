@@ -69,7 +69,13 @@ def train(night: Night) -> None:
     file.write_text(dump_config(training_config(night)), encoding="utf-8")
     # The ranks of a night that was killed are told to leave, and may be saving.
     wait_for_lock(night.folder.train / ".lock", _LEAVING_S)
-    _run(night, "train", "launch/train.py", ["--config", str(file), "--resume", "auto"])
+    _run(
+        night,
+        "train",
+        "launch/train.py",
+        ["--config", str(file), "--resume", "auto"],
+        max_restarts=night.config.nightly.max_restarts,
+    )
     shutil.rmtree(night.folder.train / "tensorboard", ignore_errors=True)
 
 
@@ -208,10 +214,12 @@ def _evaluate(night: Night, name: str, out: Path, reads: Reads, baseline: Model 
     _run(night, name, "launch/evaluate.py", arguments)
 
 
-def _run(night: Night, name: str, script: str, arguments: list[str]) -> None:
+def _run(
+    night: Night, name: str, script: str, arguments: list[str], *, max_restarts: int = 0
+) -> None:
     run_stage(
         name,
-        launcher(night.config.nightly),
+        launcher(night.config.nightly, max_restarts=max_restarts),
         script,
         arguments,
         log_file=night.folder.path / "logs" / f"{name}.log",

@@ -60,7 +60,7 @@ class NightlyConfig(Section):
     max_restarts: int = Field(
         default=2,
         ge=0,
-        description="Of a stage whose ranks died; training goes on from its last checkpoint.",
+        description="Of a training whose ranks died: it goes on from its last checkpoint.",
     )
     export: Literal["fp32", "fp16", "int8"] | None = Field(
         default="fp32",

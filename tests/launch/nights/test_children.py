@@ -108,6 +108,6 @@ def _is_running(pid: int) -> bool:
 
 def test_the_users_launcher_is_taken_as_it_is() -> None:
     assert launcher(NightlyConfig(launcher=("srun", "torchrun"))) == ["srun", "torchrun"]
-    own = launcher(NightlyConfig(ranks=3, max_restarts=1))
+    own = launcher(NightlyConfig(ranks=3), max_restarts=1)
     assert own[own.index("--nproc-per-node") + 1] == "3"
     assert own[own.index("--max-restarts") + 1] == "1"
