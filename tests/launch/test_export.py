@@ -177,7 +177,7 @@ def test_the_synthetic_log_of_100_000_rows(tmp_path: Path) -> None:
         "launch/train.py", "--config", "configs/ctr_cvr.yaml", "run.name=long",
         f"run.dir={tmp_path / 'runs'}", "data.synthetic.days=2",
         "data.synthetic.rows_per_day=100000", "data.train.dates=[2024-01-01,2024-01-01]",
-        "data.eval.dates=[2024-01-02,2024-01-02]",
+        "data.eval.dates=[2024-01-02,2024-01-02]", "distributed.threads_per_rank=1",
     )  # fmt: skip
     files = sorted((tmp_path / "runs" / ".synthetic").glob("*/dt=2024-01-02/*.parquet"))
     log = pa.concat_tables([pq.ParquetFile(file).read() for file in files])
