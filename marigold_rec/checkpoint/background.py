@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
+
+_NICENESS = 10
+"""Where the steps take every core, hashing and writing yield to them."""
 
 
 class InBackground(Generic[Result]):
@@ -36,6 +41,8 @@ class InBackground(Generic[Result]):
         return self._result  # pyright: ignore[reportReturnType]
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # on Linux a thread's own, and its children's
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             self._result = self._work()
         except BaseException as error:  # kept for result(): nobody else would see it

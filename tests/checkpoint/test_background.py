@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from marigold_rec.checkpoint.background import InBackground
 from marigold_rec.errors import NumericsError
 from tests.checkpoint.phases import AtPhase, begin, load_newest, save_each, some_tensors, store_of
 from tests.support.ranks import run_ranks
@@ -152,3 +155,12 @@ def test_a_copy_that_does_not_fit_is_a_miss_on_all_ranks(tmp_path: Path) -> None
 def _save_without_memory(root: Path) -> Any:
     [outcome], _ = save_each(root, [1], (AtPhase("staging", 1, 1, _too_little_memory),))
     return outcome
+
+
+def test_the_work_yields_to_the_training() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness()
+    assert InBackground(niceness, "test").result() > before
+    assert niceness() == before
