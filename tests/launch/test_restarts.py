@@ -228,18 +228,20 @@ def _stop_then_write(_phase: Any) -> None:
 def test_a_stop_while_a_save_is_under_way_loses_neither(tmp_path: Path) -> None:
     """The save under way is published, and the stop's own after it."""
     config = default_setup(tmp_path, rows=1000)
-    settings = (*_SETTINGS, "logging.tensorboard=false", "checkpoint.every_n_steps=4", PATIENT)
-    stop = AtPhase("writing", 4, 1, _stop_then_write)
+    # Long enough that the training is still there when the save, which yields to it, is written.
+    long = ("run.epochs=30", "checkpoint.every_n_steps=100")
+    settings = (*_SETTINGS, "logging.tensorboard=false", *long, PATIENT)
+    stop = AtPhase("writing", 100, 1, _stop_then_write)
     ended = launch_train(config, *settings, faults=(stop,))
     assert codes(ended) == [143, 143]
     run = tmp_path / "runs/test"
     step = summary(run)["step"]
     assert (summary(run)["status"], summary(run)["exit_code"]) == ("stopped", 143)
-    assert 4 <= step < _STEPS
-    assert checkpoints(run) == sorted({"step-000000004", f"step-{step:09d}"})
+    assert 100 <= step < 200
+    assert checkpoints(run) == sorted({"step-000000100", f"step-{step:09d}"})
     assert codes(launch_train(config, *settings)) == [0, 0]
     assert codes(launch_train(config, *settings, "run.name=straight")) == [0, 0]
-    last = f"checkpoints/step-{_STEPS:09d}"
+    last = f"checkpoints/step-{30 * _STEPS:09d}"
     assert_same_tensors(
         checkpoint_tensors(run / last, tmp_path),
         checkpoint_tensors(tmp_path / "runs/straight" / last, tmp_path),

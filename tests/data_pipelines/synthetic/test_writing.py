@@ -28,7 +28,7 @@ def test_same_config_same_bytes_in_another_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from data_pipelines.synthetic import write_log\n"
-        "from marigold_rec.config.schema import SyntheticConfig\n"
+        "from marigold_rec.config.data import SyntheticConfig\n"
         "write_log(SyntheticConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]))"
     )
     arguments = [sys.executable, "-c", code, CONFIG.model_dump_json(), str(tmp_path / "there")]
