@@ -131,15 +131,19 @@ class _Nights:
                 f"--from: the model of {day} is in use; --rollback first, so that nobody loads "
                 "what is being made anew"
             )
+        verdict = read_verdict(folder)
+        is_of_data = verdict is not None and verdict.stage == "data"
+        if is_of_data and stage not in ("data", "report", "retention"):
+            raise ConfigError(
+                f"--from {stage}: night {day} was refused for its data, before it was trained; "
+                "judge the data again with --from data"
+            )
         names = [each.name for each in STAGES]
         folder.unmark(names[names.index(stage) :])
         if stage in names[: names.index("train") + 1] and folder.train.exists():
             folder.train.rename(_aside(folder.train))
-        if stage != "data" and stage != "report" and stage != "retention":
-            # The verdict on the data stays where it was refused; that on the model is made again.
-            verdict = read_verdict(folder)
-            if verdict is not None and "gate" in names[names.index(stage) :]:
-                folder.verdict_file.unlink()
+        if "gate" in names[names.index(stage) :]:
+            folder.verdict_file.unlink(missing_ok=True)
         if stage == "data":
             folder.forget_plan()
 

@@ -235,6 +235,9 @@ def test_a_poisoned_day_is_refused_before_training(
     assert not (night(config, 3) / "train").exists()
     assert "not published" in (night(config, 3) / "night.html").read_text()
     assert nightly(config, "--date", day(3)).returncode == 6, "and so it stays"
+    untrained = nightly(config, "--date", day(3), "--from", "gate")
+    assert untrained.returncode == 2
+    assert "judge the data again with --from data" in untrained.stderr
 
 
 def _make_clicks_rare(config: Path) -> None:
