@@ -22,6 +22,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ sys.path.insert(0, str(_ROOT))
 
 from data_pipelines.synthetic import FIRST_DATE, ensure_log  # noqa: E402
 from data_pipelines.synthetic.known import write_known_at  # noqa: E402
+from launch.nights.recalibration import Finding, offset_of  # noqa: E402
 from launch.run import train_and_evaluate  # noqa: E402
 from launch.studies.machine import commit, describe_cpu  # noqa: E402
 from marigold_rec.config import load_config  # noqa: E402
 from marigold_rec.config.data import SyntheticConfig  # noqa: E402
 from marigold_rec.config.due import days_for_due  # noqa: E402
+from marigold_rec.config.nightly import RecalibrationConfig  # noqa: E402
 from marigold_rec.distributed import start_ranks  # noqa: E402
 
 _CONFIG = _ROOT / "configs/ctr_cvr.yaml"
@@ -78,6 +81,8 @@ class Arm:
     matures_h: float | None = None
     knows_the_end: bool = False
     """The new day's labels as they will be: what no night can know."""
+    is_recalibrated: bool = False
+    """Predictions are moved as launch/nightly.py does it (launch/nights/recalibration.py)."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class Night:
     ctr_auc: float
     cvr_auc: float
     seconds: float
+    finding: Finding | None = None
+    """What recalibration learns from this night's model, once the labels are final."""
 
 
 def main() -> None:
@@ -111,6 +118,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=_RESULTS)
     arguments = parser.parse_intermixed_args()
     arms = [Arm("naive"), *(Arm(f"matured {h:g} h", h) for h in arguments.matures_h)]
+    arms += [
+        Arm(f"matured {h:g} h, recalibrated", h, is_recalibrated=True) for h in arguments.matures_h
+    ]
     arms.append(Arm("hindsight", knows_the_end=True))
     started = time.time()
     nights = [
@@ -132,13 +142,18 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "seconds": round(time.time() - started),
         "rows_per_day": arguments.rows_per_day,
-        "nights": [asdict(night) for night in nights],
+        "nights": [_plain(night) for night in nights],
     }
     arguments.results.mkdir(parents=True, exist_ok=True)
     target = arguments.results / "delayed_conversions"
     target.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     target.with_suffix(".md").write_text(report(result))
     print(report(result))
+
+
+def _plain(night: Night) -> dict[str, Any]:
+    found = asdict(night) | {"finding": None}
+    return found if night.finding is None else found | {"offset": night.finding.offset}
 
 
 def replay(
@@ -167,10 +182,11 @@ def replay(
         first = max(FIRST_DATE, day - longest * _DAY)
         days = [str(first + i * _DAY) for i in range((day - first).days + 1)]
         write_known_at(log, days, _ms(day + _DAY), known)
-        found += [
-            _night(arm, seed, day, log, known, scratch / arm.name.replace(" ", "-"), overrides)
-            for arm in arms
-        ]
+        for arm in arms:
+            runs = scratch / arm.name.replace(",", "").replace(" ", "-")
+            own = [night.finding for night in found if night.arm == arm.name]
+            offset = _offset(arm, day, own) if arm.is_recalibrated else 0.0
+            found.append(_night(arm, seed, day, log, known, runs, offset, overrides))
         shutil.rmtree(known)
     shutil.rmtree(scratch)
     return found
@@ -183,6 +199,7 @@ def _night(
     log: Path,
     known: Path,
     runs: Path,
+    offset: float,
     overrides: tuple[str, ...],
 ) -> Night:
     """Trains one night from the model of the one before, and looks at the next day."""
@@ -208,6 +225,7 @@ def _night(
             f"tasks.cvr.matures_h={arm.matures_h}",
             "tasks.cvr.event_time=conversion_time_ms",
             f"data.train.due=[{day}, {day + _DAY}]",
+            f"tasks.cvr.logit_offset={offset:.6f}",
         ]
     if (runs / f"night-{day - _DAY}").exists():
         settings.append(f"warm_start.path={runs / f'night-{day - _DAY}'}")
@@ -220,16 +238,46 @@ def _night(
     with start_ranks(config) as ranks:
         assert train_and_evaluate(config, ranks, "never") == 0
     summary = json.loads((runs / f"night-{day}" / "summary.json").read_text())
+    calibration = summary["eval/calibration/cvr"]
+    finding = None
+    if arm.is_recalibrated and day - FIRST_DATE >= math.ceil((arm.matures_h or 0) / 24) * _DAY:
+        finding = _finding(arm, day, log, calibration, offset)
     return Night(
         arm=arm.name,
         seed=seed,
         day=str(day),
         rows=int(summary["step"]) * config.data.batch_size,
-        calibration=_against_truth(summary["eval/calibration/cvr"], log, day + _DAY, arm),
+        calibration=_against_truth(calibration, log, day + _DAY, arm),
         of_labels=_of_labels(log if arm.knows_the_end else known, log, day, arm),
         ctr_auc=summary["eval/auc/ctr"],
         cvr_auc=summary["eval/auc/cvr"],
         seconds=time.time() - started,
+        finding=finding,
+    )
+
+
+def _offset(arm: Arm, day: datetime.date, findings: Sequence[Finding | None]) -> float:
+    """What the night of `day` knows: launch/nightly.py runs at the end of the day after it, which
+    judges; labels of the days until `matures_h` before that are final."""
+    judges = day + _DAY
+    rules = RecalibrationConfig()
+    final = judges - math.ceil((arm.matures_h or 0) / 24) * _DAY
+    known = [each for each in findings if each is not None and each.days[1] <= final]
+    return offset_of(rules, known[-rules.nights :])[0]
+
+
+def _finding(arm: Arm, day: datetime.date, log: Path, calibration: float, offset: float) -> Finding:
+    """Of the model that has learned until `day`, on the day after it; of the drawn labels."""
+    judged = day + _DAY
+    rows, conversions = _clicks_and_conversions(arm, log, judged)
+    return Finding(
+        task="cvr",
+        night=judged,
+        days=(judged, judged),
+        rows=rows,
+        positives=conversions,
+        calibration=calibration,
+        offset=offset,
     )
 
 
@@ -238,14 +286,20 @@ def _against_truth(calibration: float, log: Path, day: datetime.date, arm: Arm) 
 
     The drawn ones would bring the noise of some thousand coins into the figure.
     """
+    clicks, conversions = _clicks_and_conversions(arm, log, day)
+    return float(calibration * conversions / (clicks * _true_rate(log, day)))
+
+
+def _clicks_and_conversions(arm: Arm, log: Path, day: datetime.date) -> tuple[int, int]:
+    """Of a day, in the end."""
     columns = ["click", "conversion", "event_time_ms", "conversion_time_ms"]
     rows = _read(log / f"dt={day}", columns).to_pandas()
-    is_click = rows["click"] == 1
-    conversions = rows["conversion"][is_click].sum()
-    if arm.matures_h is not None:  # evaluation, too, counts only those within the window
-        delay_ms = (rows["conversion_time_ms"] - rows["event_time_ms"])[is_click]
-        conversions = (delay_ms <= arm.matures_h * 3_600_000).sum()
-    return float(calibration * conversions / (is_click.sum() * _true_rate(log, day)))
+    rows = rows[rows["click"] == 1]
+    if arm.matures_h is None:
+        return len(rows), int(rows["conversion"].sum())
+    # Evaluation, too, counts only those within the window.
+    delay_ms = rows["conversion_time_ms"] - rows["event_time_ms"]
+    return len(rows), int((delay_ms <= arm.matures_h * 3_600_000).sum())
 
 
 def _of_labels(learned_from: Path, log: Path, day: datetime.date, arm: Arm) -> float | None:

@@ -34,7 +34,10 @@ class _LinearHead(nn.Module):
 
 
 class BinaryHead(_LinearHead):
-    """A yes/no label (0 or 1): one logit, binary cross-entropy in nats."""
+    """A yes/no label (0 or 1): one logit, binary cross-entropy in nats.
+
+    `task.logit_offset` moves predictions and not the loss: training would learn it away.
+    """
 
     def __init__(self, task: BinaryTask, width: int) -> None:
         super().__init__(width)
@@ -57,7 +60,7 @@ class BinaryHead(_LinearHead):
 
     def predict(self, output_BK: Tensor) -> Tensor:
         """Probability of each row, [B], float32, in [0, 1] (both ends are reached in float32)."""
-        return output_BK.squeeze(1).float().sigmoid()
+        return (output_BK.squeeze(1).float() + self.task.logit_offset).sigmoid()
 
 
 class WatchTimeHead(_LinearHead):

@@ -10,6 +10,7 @@ from launch.nights.folder import NightFolder, night_folders
 from launch.nights.judging import read_verdict
 from launch.nights.plan import Days, Model, NightPlan
 from launch.nights.publishing import Published
+from launch.nights.recalibration import read_recalibration
 from launch.nights.rows import read_facts, sentence
 from marigold_rec.analysis.report import Report
 from marigold_rec.config.life_cycle import LifeCycleConfig
@@ -30,11 +31,18 @@ def write_page(folder: NightFolder, plan: NightPlan, life_cycle: LifeCycleConfig
             ("From", base),
             ("Config hash", plan.config_hash),
             ("Artefact", "artefact/" if folder.artefact.exists() else "none"),
+            *_recalibrated(folder),
             *_row_facts(folder, life_cycle),
         ],
         seconds=folder.seconds,
     )
     write_durably(folder.path / "night.html", night_html(summary, list(_views(folder, plan))))
+
+
+def _recalibrated(folder: NightFolder) -> Iterator[tuple[str, str]]:
+    made = read_recalibration(folder)
+    for task, why in made.sentences.items() if made is not None else ():
+        yield f"Recalibration of {task}", why
 
 
 def _row_facts(folder: NightFolder, life_cycle: LifeCycleConfig) -> Iterator[tuple[str, str]]:
@@ -47,12 +55,19 @@ def _views(folder: NightFolder, plan: NightPlan) -> Iterator[NightView]:
         ("On the newest days", folder.evaluation, plan.base),
         ("On the fixed days", folder.holdout, plan.base),
         ("Against yesterday's model, which was not published", folder.yesterday, plan.yesterday),
+        (_of_served(plan), folder.served, None),
     ):
         file = path / "report.json"
         if file.exists():
             report = Report.model_validate_json(file.read_bytes())
             name = "" if against is None else _named(against)
             yield NightView(title, f"{path.name}/report.html", name, report)
+
+
+def _of_served(plan: NightPlan) -> str:
+    if plan.served is None:
+        return ""
+    return f"What the model of {plan.served.model.night} served, its late labels final"
 
 
 def status_lines(root: Path, published: Published) -> Iterator[str]:

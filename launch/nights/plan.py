@@ -45,6 +45,15 @@ class Model(BaseModel):
     """Another model under the same name is noticed."""
 
 
+class Served(BaseModel):
+    """An earlier night's published model, and days new to it whose labels are all final by now."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Model
+    days: Days
+
+
 class NightPlan(BaseModel):
     """plan.json."""
 
@@ -64,6 +73,8 @@ class NightPlan(BaseModel):
     """The published model: the training goes on from it, and it is the one to beat."""
     yesterday: Model | None
     """The last night's model, where that is another one (it was refused)."""
+    served: Served | None = None
+    """None: no task's labels mature later, or none have since the last night."""
     config_hash: str
     """Of all settings but those of the nightly itself."""
 
@@ -77,6 +88,7 @@ def plan_night(
     there: Sequence[Day],
     base: Model | None,
     yesterday: Model | None,
+    served: Served | None = None,
 ) -> NightPlan:
     """`there`: the complete days, of which a first night takes those before its own.
 
@@ -116,6 +128,7 @@ def plan_night(
         holdout=holdout,
         base=base,
         yesterday=yesterday,
+        served=served,
         config_hash=config_hash,
     )
 
@@ -124,6 +137,7 @@ def days_of(plan: NightPlan) -> list[Day]:
     """Every day that the night reads."""
     spans = [plan.train_reads.dates, plan.evaluation_reads.dates]
     spans += [plan.holdout] if plan.holdout else []
+    spans += [plan.served.days] if plan.served else []
     return sorted({day for span in spans for day in days_between(*span)})
 
 

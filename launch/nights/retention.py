@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from launch.nights.folder import night_folders
+from launch.nights.plan import Day
 from launch.nights.publishing import Published
 
 
 def drop_old_models(
-    root: Path, published: Published, *, keep_published: int, keep_nights: int
+    root: Path,
+    published: Published,
+    *,
+    keep_published: int,
+    keep_nights: int,
+    is_needed: Callable[[Day], bool] = lambda night: False,
 ) -> list[Path]:
     """Deletes checkpoints, artefacts and histories of rows; returns the folders of the nights that
     lost theirs.
 
-    Those of the last `keep_published` published models and of the newest `keep_nights` nights stay.
+    Those of the last `keep_published` published models and of the newest `keep_nights` nights stay,
+    and so do published ones that are needed.
     """
     folders = night_folders(root)
-    stay = {*published.in_use()[-keep_published:], *(night for night, _ in folders[-keep_nights:])}
+    in_use = published.in_use()
+    stay = {*in_use[-keep_published:], *(night for night, _ in folders[-keep_nights:])}
+    stay |= {night for night in in_use if is_needed(night)}
     dropped: list[Path] = []
     for night, folder in folders:
         heavy = [folder.train / "checkpoints", folder.artefact, folder.rows]

@@ -17,8 +17,9 @@ from launch.nights.folder import NightFolder, night_folders
 from launch.nights.judging import read_verdict
 from launch.nights.page import status_lines
 from launch.nights.partitions import Partitions
-from launch.nights.plan import ONE_DAY, Model, NightPlan, days_of, plan_night
+from launch.nights.plan import ONE_DAY, Model, NightPlan, Served, days_of, plan_night
 from launch.nights.publishing import Published
+from launch.nights.recalibration import is_telling, slow_tasks
 from launch.nights.rows import read_facts
 from launch.nights.stages import STAGES, Night, is_refused, newest_checkpoint
 from launch.run_folder import locked, run_folder
@@ -155,7 +156,8 @@ class _Nights:
                     f"night {day} was begun under another config ({plan.config_hash}, now "
                     f"{digest}); go on with the old one, or begin anew with --from data"
                 )
-            for model in (plan.base, plan.yesterday):
+            served = None if plan.served is None else plan.served.model
+            for model in (plan.base, plan.yesterday, served):
                 if model is not None:
                     _require_same(self._root, model)
             LOGGER.info("night %s goes on", day)
@@ -172,6 +174,7 @@ class _Nights:
             yesterday=(
                 _model_or_none(self._root, before[-1]) if before and before[-1] != current else None
             ),
+            served=self._served(day),
         )
         LOGGER.info(
             "night %s: learns %s to %s from %s, judged on %s to %s",
@@ -181,6 +184,25 @@ class _Nights:
             *plan.evaluation,
         )
         return plan
+
+    def _served(self, night: datetime.date) -> Served | None:
+        """The newest published model whose own days have final labels, if no night has asked."""
+        tasks = self._config.tasks
+        if not slow_tasks(tasks) or not self._config.nightly.recalibration.nights:
+            return None
+        for each in reversed(self._published.in_use()):
+            plan = NightFolder(self._root, each).plan
+            if each < night and plan is not None and is_telling(plan, night, tasks):
+                model = _model_or_none(self._root, each)
+                if model is None or each in self._asked(night):
+                    return None
+                return Served(model=model, days=plan.evaluation)
+        return None
+
+    def _asked(self, night: datetime.date) -> set[datetime.date]:
+        """The nights whose models the nights before this one have judged on final labels."""
+        plans = (folder.plan for each, folder in night_folders(self._root) if each < night)
+        return {plan.served.model.night for plan in plans if plan and plan.served}
 
     def _wait_for_days(self, plan: NightPlan) -> None:
         self._partitions.wait_for(

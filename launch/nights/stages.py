@@ -25,6 +25,12 @@ from launch.nights.page import write_page
 from launch.nights.partitions import Partitions
 from launch.nights.plan import Model, NightPlan, Reads
 from launch.nights.publishing import Published
+from launch.nights.recalibration import (
+    is_needed_later,
+    read_recalibration,
+    recalibrate,
+    slow_tasks,
+)
 from launch.nights.retention import drop_old_models
 from launch.nights.rows import Log, make_rows
 from marigold_rec.config import Config, dump_config
@@ -63,6 +69,19 @@ def note_rows(night: Night) -> None:
     make_rows(night.config, night.plan, night.folder, log)
 
 
+def judge_served(night: Night) -> None:
+    """What an earlier model said of days then new to it, now that their late labels are final."""
+    served = night.plan.served
+    if served is not None:
+        checkpoint = night.folder.root / served.model.checkpoint
+        reads = Reads(dates=served.days, due=None)
+        _evaluate(night, "served", night.folder.served, reads, None, checkpoint)
+    rules = night.config.nightly.recalibration
+    made = recalibrate(rules, night.config.tasks, night.plan, night.folder)
+    for task, sentence in made.sentences.items():
+        night.say(f"{task}: {sentence}")
+
+
 def train(night: Night) -> None:
     """Goes on from the published model, on the new days. A killed one goes on where it stood."""
     file = night.folder.path / "train.yaml"
@@ -93,6 +112,12 @@ def training_config(night: Night) -> Config:
         overrides.append(f"warm_start.path={_text(night.folder.root / plan.base.checkpoint)}")
     if night.config.life_cycle.tables:
         overrides.append(f"life_cycle.rows={_text(night.folder.rows)}")
+    if (recalibration := read_recalibration(night.folder)) is not None:
+        offsets = {task.name: task.logit_offset for task in slow_tasks(night.config.tasks)}
+        overrides += [
+            f"tasks.{task}.logit_offset={offsets[task] + offset:.6f}"
+            for task, offset in recalibration.offsets.items()
+        ]
     tree = night.config.model_dump(mode="json", exclude={"nightly"})
     return config_from(tree, overrides, where=f"config of night {plan.night}")
 
@@ -159,6 +184,10 @@ def retain(night: Night) -> None:
         night.published,
         keep_published=nightly.keep_published,
         keep_nights=nightly.keep_nights,
+        is_needed=lambda each: (
+            nightly.recalibration.nights > 0
+            and is_needed_later(each, night.plan.night, night.config.tasks)
+        ),
     )
     for path in dropped:
         night.say(f"dropped the model of {path.name}: its reports stay")
@@ -175,6 +204,7 @@ class Stage:
 STAGES: Sequence[Stage] = (
     Stage("data", look_at_data, True),
     Stage("rows", note_rows, False),
+    Stage("served", judge_served, False),
     Stage("train", train, False),
     Stage("evaluation", evaluate, False),
     Stage("holdout", evaluate_holdout, False),
@@ -202,10 +232,18 @@ def newest_checkpoint(folder: NightFolder) -> Path:
     return found[-1]
 
 
-def _evaluate(night: Night, name: str, out: Path, reads: Reads, baseline: Model | None) -> None:
+def _evaluate(
+    night: Night,
+    name: str,
+    out: Path,
+    reads: Reads,
+    baseline: Model | None,
+    checkpoint: Path | None = None,
+) -> None:
+    """Of the night's model, where no other `checkpoint` is given."""
     shutil.rmtree(out, ignore_errors=True)
     arguments = [
-        "--checkpoint", str(newest_checkpoint(night.folder)),
+        "--checkpoint", str(checkpoint or newest_checkpoint(night.folder)),
         "--out", str(out),
         *_reading("data.eval", reads),
     ]  # fmt: skip

@@ -11,6 +11,23 @@ from marigold_rec.config.gate import GateConfig
 from marigold_rec.config.section import Section
 
 
+class RecalibrationConfig(Section):
+    """Of the binary tasks with `matures_h`: what their served predictions were off, put right."""
+
+    nights: int = Field(
+        default=3,
+        ge=0,
+        description="The newest so many published models whose own days have final labels by now; "
+        "0: nothing is measured or moved.",
+    )
+    min_positives: int = Field(
+        default=400, ge=1, description="Of these days together; with fewer nothing is moved."
+    )
+    max_offset: float = Field(
+        default=0.5, gt=0, description="In logits, either way: more is an error, not a bias."
+    )
+
+
 class NightlyConfig(Section):
     """What launch/nightly.py does with a new day. Its nights lie below run.dir/run.name."""
 
@@ -73,6 +90,7 @@ class NightlyConfig(Section):
     keep_nights: int = Field(
         default=2, ge=1, description="Newest nights whose model stays though it is not published."
     )
+    recalibration: RecalibrationConfig = RecalibrationConfig()
     gate: GateConfig = GateConfig()
 
     @model_validator(mode="after")

@@ -32,6 +32,13 @@ class BinaryTask(_Task):
         description="Column of when a label of 1 came true (conversion_time_ms, say): later than "
         "matures_h after the row's event time it is 0.",
     )
+    logit_offset: float = Field(
+        default=0.0,
+        ge=-20.0,
+        le=20.0,
+        description="Added to the logit of every prediction, never in the loss: for a base rate "
+        "that the training's rows don't show (log(r) where a share r of the negatives is kept).",
+    )
 
 
 class WatchTimeTask(_Task):

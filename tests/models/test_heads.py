@@ -46,6 +46,15 @@ def test_binary_loss_and_probability() -> None:
     torch.testing.assert_close(binary().predict(output_BK), torch.tensor(probability))
 
 
+def test_a_logit_offset_moves_predictions_and_no_loss() -> None:
+    task = BinaryTask(name="ctr", kind="binary", label="click", logit_offset=math.log(0.1))
+    moved = BinaryHead(task, 4)
+    odds, label_B = torch.tensor([0.25, 3.0]), torch.tensor([1.0, 0.0])
+    output_BK = odds.log()[:, None]
+    torch.testing.assert_close(moved.predict(output_BK), 0.1 * odds / (1 + 0.1 * odds))
+    torch.testing.assert_close(moved.loss(output_BK, label_B), binary().loss(output_BK, label_B))
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 30.0, 599.0])
 @pytest.mark.parametrize("error", [-7.0, -0.3, 0.0, 0.9, 2.5])
 def test_watch_time_losses(seconds: float, error: float) -> None:

@@ -1,0 +1,186 @@
+"""Predictions of slow tasks, moved by what the served ones turned out to be off.
+
+A night learns a late label from a row whose click an earlier night has learned: its features look
+more like a click than those of the rows that the model is going to be asked about, so that what it
+says of these is biased even though the labels are not. The error can't be seen on rows that were
+learned. So each night asks what the model that was published `matures_h` ago said of the days that
+judged it then, which were new to it, and whose labels are final only now. The difference of the
+mean label's and the mean prediction's logit, over the newest few such nights, moves the predictions
+of tonight's model (tasks[].logit_offset). Tasks without `matures_h` are left alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from launch.nights.durable import write_durably
+from launch.nights.folder import NightFolder, night_folders
+from launch.nights.plan import ONE_DAY, Day, Days, NightPlan
+from marigold_rec.analysis.report import Report
+from marigold_rec.config.nightly import RecalibrationConfig
+from marigold_rec.config.tasks import BinaryTask, Task
+
+_Frozen = ConfigDict(extra="forbid", frozen=True)
+
+
+class Finding(BaseModel):
+    """What one published model said of days new to it, held against their final labels."""
+
+    model_config = _Frozen
+
+    task: str
+    night: Day
+    """Of the model."""
+    days: Days
+    rows: int
+    positives: int
+    calibration: float
+    """Sum of the predictions over that of the labels."""
+    offset: float
+    """What recalibration had added to that model's logits."""
+
+    @property
+    def needed(self) -> float:
+        """The offset that would have brought the mean prediction to the mean label."""
+        actual = self.positives / self.rows
+        return self.offset + _logit(actual) - _logit(actual * self.calibration)
+
+
+class Recalibration(BaseModel):
+    """recalibration.json of a night."""
+
+    model_config = _Frozen
+
+    format: Literal[1] = 1
+    found: tuple[Finding, ...]
+    """Tonight."""
+    offsets: dict[str, float]
+    """Logits that tonight's model adds, by task; those that are not here: none."""
+    sentences: dict[str, str]
+    """By task, for people."""
+
+
+def slow_tasks(tasks: Sequence[Task]) -> list[BinaryTask]:
+    return [task for task in tasks if isinstance(task, BinaryTask) and task.matures_h > 0]
+
+
+def days_to_mature(tasks: Sequence[Task]) -> int:
+    """Days from a row's own to the one at whose end all its labels are final."""
+    return max((math.ceil(task.matures_h / 24) for task in tasks), default=0)
+
+
+def is_telling(plan: NightPlan, night: Day, tasks: Sequence[Task]) -> bool:
+    """Whether a later night can learn from the model of `plan`.
+
+    That model, or one before it, has learned late labels, and those of the days that judged it are
+    final at the end of the later night's own day.
+    """
+    mature = days_to_mature(tasks) * ONE_DAY
+    return plan.origin + mature <= plan.train[1] and plan.evaluation[1] + mature <= night
+
+
+def is_needed_later(night: Day, tonight: Day, tasks: Sequence[Task]) -> bool:
+    """Whether the model of `night` will be judged on final labels after tonight."""
+    return bool(slow_tasks(tasks)) and night + days_to_mature(tasks) * ONE_DAY > tonight
+
+
+def recalibrate(
+    rules: RecalibrationConfig, tasks: Sequence[Task], plan: NightPlan, folder: NightFolder
+) -> Recalibration:
+    """From the report of the model served then (folder.served) and what nights before have found.
+
+    Writes recalibration.json.
+    """
+    slow = slow_tasks(tasks) if rules.nights else []
+    before = [
+        finding
+        for night, each in night_folders(folder.root)
+        if night < plan.night and (earlier := read_recalibration(each)) is not None
+        for finding in earlier.found
+    ]
+    found = _found(plan, folder, slow)
+    offsets: dict[str, float] = {}
+    sentences: dict[str, str] = {}
+    for task in slow:
+        newest = [each for each in [*before, *found] if each.task == task.name][-rules.nights :]
+        offset, sentence = offset_of(rules, newest)
+        sentences[task.name] = sentence
+        if offset:
+            offsets[task.name] = offset
+    made = Recalibration(found=tuple(found), offsets=offsets, sentences=sentences)
+    write_durably(folder.recalibration_file, made.model_dump_json(indent=1) + "\n")
+    return made
+
+
+def read_recalibration(folder: NightFolder) -> Recalibration | None:
+    """None where the night has not come so far."""
+    try:
+        return Recalibration.model_validate_json(folder.recalibration_file.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _found(plan: NightPlan, folder: NightFolder, slow: Sequence[BinaryTask]) -> list[Finding]:
+    if plan.served is None:
+        return []
+    report = Report.model_validate_json((folder.served / "report.json").read_bytes())
+    of_model = read_recalibration(NightFolder(folder.root, plan.served.model.night))
+    found: list[Finding] = []
+    for task in slow:
+        for part in report.tasks:
+            if part.name != task.name or part.space != "observed" or not part.positives:
+                continue
+            calibration = part.figures["calibration"].value
+            if not calibration or part.positives >= part.rows:
+                continue
+            found.append(
+                Finding(
+                    task=task.name,
+                    night=plan.served.model.night,
+                    days=plan.served.days,
+                    rows=part.rows,
+                    positives=part.positives,
+                    calibration=calibration,
+                    offset=0.0 if of_model is None else of_model.offsets.get(task.name, 0.0),
+                )
+            )
+    return found
+
+
+def offset_of(rules: RecalibrationConfig, newest: Sequence[Finding]) -> tuple[float, str]:
+    """(logits to add, why); `newest`: of one task, at most `rules.nights`.
+
+    The findings count by their positives, whose number is their noise.
+    """
+    positives = sum(each.positives for each in newest)
+    if positives < rules.min_positives:
+        return 0.0, (
+            f"predictions as they are: {positives} positive final labels on days that were new to "
+            f"a published model, {rules.min_positives} needed"
+        )
+    wanted = sum(each.positives * each.needed for each in newest) / positives
+    offset = round(min(max(wanted, -rules.max_offset), rules.max_offset), 6)
+    served = sum(each.positives * each.calibration for each in newest) / positives
+    first, last = newest[0].days[0], newest[-1].days[1]
+    sentence = (
+        f"served, new to the model: {served:.3f} of the positives of {_span(first, last)} "
+        f"({positives:,}); logits {offset:+.3f} tonight, {newest[-1].offset:+.3f} then"
+    )
+    if offset != round(wanted, 6):
+        sentence += f"; {wanted:+.3f} would be needed, nightly.recalibration.max_offset is less"
+    return offset, sentence
+
+
+def _span(first: datetime.date, last: datetime.date) -> str:
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def _logit(p: float) -> float:
+    # A mean prediction above 1 can't be, but for rounding and unequal weights.
+    p = min(max(p, 1e-9), 1.0 - 1e-9)
+    return math.log(p / (1.0 - p))
