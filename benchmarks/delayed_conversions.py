@@ -68,7 +68,7 @@ _STEADY = (
 )
 # Some 30 rows a day of each user. The fewer, the more of a replayed click is in its user's row
 # already, learned with the click: see docs/delayed_labels.md.
-_USERS, _ITEMS = 2_000, 1_000
+_USERS, _ITEMS = 2_000, 5_000
 _DAY = datetime.timedelta(days=1)
 _MIDNIGHT = datetime.time(tzinfo=datetime.UTC)
 
@@ -260,10 +260,10 @@ def _offset(arm: Arm, day: datetime.date, findings: Sequence[Finding | None]) ->
     """What the night of `day` knows: launch/nightly.py runs at the end of the day after it, which
     judges; labels of the days until `matures_h` before that are final."""
     judges = day + _DAY
-    rules = RecalibrationConfig()
+    rules = RecalibrationConfig(nights=3)
     final = judges - math.ceil((arm.matures_h or 0) / 24) * _DAY
     known = [each for each in findings if each is not None and each.days[1] <= final]
-    return offset_of(rules, known[-rules.nights :])[0]
+    return offset_of(rules, known)[0]
 
 
 def _finding(arm: Arm, day: datetime.date, log: Path, calibration: float, offset: float) -> Finding:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from data_pipelines.catalog import Catalog
 from data_pipelines.occurrences import count_ids
 from marigold_rec.analysis.codes import Codes, num_codes, user_codes
+from marigold_rec.analysis.row_arrays import empty
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.slicing import Slicing, by_training, new_or_known, slicing, value_codes
 from marigold_rec.config.schema import EvaluationConfig
@@ -82,11 +83,18 @@ def cluster_codes(files: ScoreFiles, name: str | None, columns: Sequence[str]) -
     column = files.column(f"column.{name}")
     if not column.null_count:
         return user_codes(column)
-    is_null = column.is_null().to_numpy()
-    code_N = np.empty(len(column), np.int32)
-    code_N[~is_null] = user_codes(column.drop_null())
-    first = num_codes(code_N[~is_null])
-    code_N[is_null] = np.arange(first, first + int(is_null.sum()), dtype=np.int32)
+    known = user_codes(column.drop_null())
+    code_N = empty(len(column), np.int32)
+    row, num_known, alone = 0, 0, num_codes(known)
+    for chunk in column.chunks:
+        is_null = chunk.is_null().to_numpy(zero_copy_only=False)
+        num_null = chunk.null_count
+        own = code_N[row : row + len(chunk)]
+        own[~is_null] = known[num_known : num_known + len(chunk) - num_null]
+        own[is_null] = np.arange(alone, alone + num_null, dtype=np.int32)
+        row += len(chunk)
+        num_known += len(chunk) - num_null
+        alone += num_null
     return code_N
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from data_pipelines.catalog import Catalog
 from launch.evaluating.checkpoints import run_folder_of
 from launch.evaluating.clusters import cluster_codes, null_warnings, slicings_of
+from launch.evaluating.memory import enough_memory
 from launch.evaluating.scoring import Scored
 from launch.evaluating.training_log import training_log
 from launch.studies.machine import commit
@@ -48,23 +49,26 @@ def make_report(
     config = model.config
     has_due = config.data.eval is not None and config.data.eval.due is not None
     files = ScoreFiles(model.scored.folder)
-    slicings, slicing_warnings = slicings_of(files, config.evaluation, columns, train)
-    settings = Settings(
-        user_N=cluster_codes(files, config.evaluation.user, columns),
-        group_N=cluster_codes(files, config.evaluation.group, columns),
-        slicings=slicings,
-        ndcg_at=config.evaluation.ndcg_at,
-        confidence=config.evaluation.confidence,
-    )
-    judged = judge(
-        files,
-        None if baseline is None else ScoreFiles(baseline.scored.folder),
-        targets_of(config.tasks, has_due=has_due),
-        () if baseline is None else targets_of(baseline.config.tasks, has_due=has_due),
-        settings,
-    )
+    memory_gib = config.evaluation.memory_gib
+    with enough_memory(files.num_rows, memory_gib, model.scored.folder):
+        slicings, slicing_warnings = slicings_of(files, config.evaluation, columns, train)
+        settings = Settings(
+            user_N=cluster_codes(files, config.evaluation.user, columns),
+            group_N=cluster_codes(files, config.evaluation.group, columns),
+            slicings=slicings,
+            ndcg_at=config.evaluation.ndcg_at,
+            confidence=config.evaluation.confidence,
+        )
+        judged = judge(
+            files,
+            None if baseline is None else ScoreFiles(baseline.scored.folder),
+            targets_of(config.tasks, has_due=has_due),
+            () if baseline is None else targets_of(baseline.config.tasks, has_due=has_due),
+            settings,
+        )
+        of_nulls = null_warnings(files, config.evaluation, columns)
     step = model.found.manifest.step
-    warnings = [*warnings, *slicing_warnings, *null_warnings(files, config.evaluation, columns)]
+    warnings = [*warnings, *slicing_warnings, *of_nulls]
     warnings += without_whole_space(config.tasks) if has_due else []
     # Of rows that were trained on, only labels that became due later are judged then.
     is_apart = has_due and config.data.train.due is not None

@@ -42,7 +42,7 @@ def write_page(folder: NightFolder, plan: NightPlan, life_cycle: LifeCycleConfig
 def _recalibrated(folder: NightFolder) -> Iterator[tuple[str, str]]:
     made = read_recalibration(folder)
     for task, why in made.sentences.items() if made is not None else ():
-        yield f"Recalibration of {task}", why
+        yield f"Late labels of {task}", why
 
 
 def _row_facts(folder: NightFolder, life_cycle: LifeCycleConfig) -> Iterator[tuple[str, str]]:

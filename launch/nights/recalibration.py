@@ -1,12 +1,10 @@
-"""Predictions of slow tasks, moved by what the served ones turned out to be off.
+"""What served predictions of slow tasks turned out to be off, and tonight's moved by it.
 
-A night learns a late label from a row whose click an earlier night has learned: its features look
-more like a click than those of the rows that the model is going to be asked about, so that what it
-says of these is biased even though the labels are not. The error can't be seen on rows that were
-learned. So each night asks what the model that was published `matures_h` ago said of the days that
-judged it then, which were new to it, and whose labels are final only now. The difference of the
-mean label's and the mean prediction's logit, over the newest few such nights, moves the predictions
-of tonight's model (tasks[].logit_offset). Tasks without `matures_h` are left alone.
+What a model says of late labels is known late: each night asks what the model that was published
+`matures_h` ago said of the days that judged it then, which were new to it, and whose labels are
+final only now. That is the night's own finding. Where `nightly.recalibration.nights` is set, the
+difference of the mean label's and the mean prediction's logit, over so many such nights, moves the
+predictions of tonight's model (tasks[].logit_offset). Tasks without `matures_h` are left alone.
 """
 
 from __future__ import annotations
@@ -96,7 +94,7 @@ def recalibrate(
 
     Writes recalibration.json.
     """
-    slow = slow_tasks(tasks) if rules.nights else []
+    slow = slow_tasks(tasks)
     before = [
         finding
         for night, each in night_folders(folder.root)
@@ -107,8 +105,8 @@ def recalibrate(
     offsets: dict[str, float] = {}
     sentences: dict[str, str] = {}
     for task in slow:
-        newest = [each for each in [*before, *found] if each.task == task.name][-rules.nights :]
-        offset, sentence = offset_of(rules, newest)
+        own = [each for each in [*before, *found] if each.task == task.name]
+        offset, sentence = offset_of(rules, own)
         sentences[task.name] = sentence
         if offset:
             offsets[task.name] = offset
@@ -152,28 +150,32 @@ def _found(plan: NightPlan, folder: NightFolder, slow: Sequence[BinaryTask]) -> 
     return found
 
 
-def offset_of(rules: RecalibrationConfig, newest: Sequence[Finding]) -> tuple[float, str]:
-    """(logits to add, why); `newest`: of one task, at most `rules.nights`.
+def offset_of(rules: RecalibrationConfig, findings: Sequence[Finding]) -> tuple[float, str]:
+    """(logits to add, what was found and why); `findings`: of one task, the newest last.
 
-    The findings count by their positives, whose number is their noise.
+    The newest `rules.nights` count, by their positives, whose number is their noise.
     """
+    if not findings:
+        return 0.0, "no published model's own days have final labels yet"
+    if not rules.nights:
+        return 0.0, f"{_served(findings[-1:])}; nothing is moved (nightly.recalibration.nights: 0)"
+    newest = findings[-rules.nights :]
     positives = sum(each.positives for each in newest)
     if positives < rules.min_positives:
-        return 0.0, (
-            f"predictions as they are: {positives} positive final labels on days that were new to "
-            f"a published model, {rules.min_positives} needed"
-        )
+        return 0.0, f"{_served(newest)}; nothing is moved by less than {rules.min_positives} labels"
     wanted = sum(each.positives * each.needed for each in newest) / positives
     offset = round(min(max(wanted, -rules.max_offset), rules.max_offset), 6)
-    served = sum(each.positives * each.calibration for each in newest) / positives
-    first, last = newest[0].days[0], newest[-1].days[1]
-    sentence = (
-        f"served, new to the model: {served:.3f} of the positives of {_span(first, last)} "
-        f"({positives:,}); logits {offset:+.3f} tonight, {newest[-1].offset:+.3f} then"
-    )
+    sentence = f"{_served(newest)}; logits {offset:+.3f} tonight, {newest[-1].offset:+.3f} then"
     if offset != round(wanted, 6):
         sentence += f"; {wanted:+.3f} would be needed, nightly.recalibration.max_offset is less"
     return offset, sentence
+
+
+def _served(findings: Sequence[Finding]) -> str:
+    positives = sum(each.positives for each in findings)
+    calibration = sum(each.positives * each.calibration for each in findings) / positives
+    days = _span(findings[0].days[0], findings[-1].days[1])
+    return f"served: {calibration:.3f} of the {positives:,} positives of {days}, new to the model"
 
 
 def _span(first: datetime.date, last: datetime.date) -> str:

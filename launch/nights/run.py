@@ -188,7 +188,7 @@ class _Nights:
     def _served(self, night: datetime.date) -> Served | None:
         """The newest published model whose own days have final labels, if no night has asked."""
         tasks = self._config.tasks
-        if not slow_tasks(tasks) or not self._config.nightly.recalibration.nights:
+        if not slow_tasks(tasks):
             return None
         for each in reversed(self._published.in_use()):
             plan = NightFolder(self._root, each).plan

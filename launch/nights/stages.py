@@ -184,10 +184,7 @@ def retain(night: Night) -> None:
         night.published,
         keep_published=nightly.keep_published,
         keep_nights=nightly.keep_nights,
-        is_needed=lambda each: (
-            nightly.recalibration.nights > 0
-            and is_needed_later(each, night.plan.night, night.config.tasks)
-        ),
+        is_needed=lambda each: is_needed_later(each, night.plan.night, night.config.tasks),
     )
     for path in dropped:
         night.say(f"dropped the model of {path.name}: its reports stay")

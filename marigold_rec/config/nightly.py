@@ -12,13 +12,13 @@ from marigold_rec.config.section import Section
 
 
 class RecalibrationConfig(Section):
-    """Of the binary tasks with `matures_h`: what their served predictions were off, put right."""
+    """Of the binary tasks with `matures_h`: what their served predictions were off, taken back."""
 
     nights: int = Field(
-        default=3,
+        default=0,
         ge=0,
-        description="The newest so many published models whose own days have final labels by now; "
-        "0: nothing is measured or moved.",
+        description="The newest so many published models whose own days have final labels by now: "
+        "what they were off moves tonight's predictions. 0: it is measured, and nothing is moved.",
     )
     min_positives: int = Field(
         default=400, ge=1, description="Of these days together; with fewer nothing is moved."

@@ -180,6 +180,12 @@ class EvaluationConfig(Section):
         default=(), description="Columns; numbers of many values are cut into ten equal parts."
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0, description="Of all intervals.")
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="Beyond it the judging of the scored rows goes on in files within --out, with "
+        "the same figures; null: half of what the machine, or its cgroup, has left.",
+    )
 
 
 class DistributedConfig(Section):

@@ -65,7 +65,7 @@ def test_one_finding_brings_the_mean_prediction_to_the_mean_label() -> None:
     found = finding(0.9, offset=0.2)  # predicts 0.18 where 0.2 is right, with 0.2 added already
     offset, sentence = offset_of(RULES, [found])
     assert offset == pytest.approx(0.2 + logit(0.2) - logit(0.18), abs=1e-6)
-    assert "0.900 of the positives of 2024-01-03 (200)" in sentence
+    assert "0.900 of the 200 positives of 2024-01-03" in sentence
     assert f"logits {offset:+.3f} tonight, +0.200 then" in sentence
 
 
@@ -77,8 +77,16 @@ def test_findings_count_by_their_positives() -> None:
 def test_of_few_positives_nothing_is_concluded() -> None:
     offset, sentence = offset_of(RULES, [finding(0.5, positives=60), finding(0.5, positives=39)])
     assert offset == 0
-    assert "99 positive final labels" in sentence
+    assert "0.500 of the 99 positives" in sentence
+    assert "less than 100 labels" in sentence
     assert offset_of(RULES, [])[0] == 0
+
+
+def test_by_default_it_is_measured_and_nothing_is_moved() -> None:
+    offset, sentence = offset_of(RecalibrationConfig(), [finding(0.3), finding(0.9, positives=900)])
+    assert offset == 0
+    assert "0.900 of the 900 positives" in sentence
+    assert "nothing is moved" in sentence
 
 
 @pytest.mark.parametrize(("calibration", "limit"), [(0.3, 0.5), (3.0, -0.5)])
@@ -147,8 +155,7 @@ def test_a_night_learns_from_its_own_finding_and_those_before(tmp_path: Path) ->
     two = [finding(0.5), finding(0.8)]
     assert made.offsets == {"cvr": offset_of(RULES, two)[0]}
     assert read_recalibration(folder) == made
-    off = RULES.model_copy(update={"nights": 0})
-    assert recalibrate(off, tasks, plan(7), folder).offsets == {}
+    assert recalibrate(RecalibrationConfig(), tasks, plan(7), folder).offsets == {}
 
 
 # --- whole nights --------------------------------------------------------------------------------
@@ -180,7 +187,7 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree["evaluation"] = {"user": "user", "item": "item"}
     tree["nightly"] = NIGHTLY | {
         "export": None,
-        "recalibration": {"min_positives": 1, "max_offset": 5.0},
+        "recalibration": {"nights": 3, "min_positives": 1, "max_offset": 5.0},
         "gate": {"defaults": {"binary": {"auc": None, "ne": None, "calibration": None},
                               "watch_time": {"xauc": None}},
                  "drift": {"max_score_psi": None, "max_score_ratio": None}},
@@ -211,7 +218,7 @@ def test_a_night_measures_what_was_served_and_moves_its_own_predictions(two_nigh
     trained = yaml.safe_load((second / "train.yaml").read_text())
     assert trained["tasks"][1]["logit_offset"] == pytest.approx(-1 + offset, abs=1e-6)
     assert _calibration(second / "evaluation") > 1.3 * _calibration(first / "evaluation")
-    assert "Recalibration of cvr" in (second / "night.html").read_text()
+    assert "Late labels of cvr" in (second / "night.html").read_text()
     assert f"What the model of {day(3)} served" in (second / "night.html").read_text()
 
 
