@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
 import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from launch.build import build_model, find_data, train_reader  # noqa: E402
-from marigold_rec.batch import Cursor  # noqa: E402
-from marigold_rec.checkpoint import CheckpointStore, Saved  # noqa: E402
+from marigold_rec.checkpoint import CheckpointStore, Saved, Snapshot  # noqa: E402
 from marigold_rec.config import Config, load_config  # noqa: E402
 from marigold_rec.distributed import Ranks, start_ranks  # noqa: E402
 from marigold_rec.training import Trainer  # noqa: E402
@@ -60,6 +61,11 @@ class Steps:
         return 1e3 * (time.perf_counter() - started)
 
 
+def _snapshot(trainer: Trainer, extra: dict[str, Tensor], step: int) -> Snapshot:
+    now = trainer._snapshot()
+    return replace(now, tensors=now.tensors | extra, step=step)
+
+
 def measure(config: Config, ranks: Ranks, folder: Path, state_gib: float, rounds: int) -> Any:
     built = build_model(config, ranks)
     reader = train_reader(config, find_data(config, ranks), ranks)
@@ -76,13 +82,7 @@ def measure(config: Config, ranks: Ranks, folder: Path, state_gib: float, rounds
     for turn in range(rounds):
         quiet += [steps.take() for _ in range(max(50, len(under_way) // max(1, turn)))]
         started = time.perf_counter()
-        begun = store.begin_save(
-            trainer._state.tensors() | extra,
-            step=turn + 1,
-            cursors=(Cursor(0, 0),),
-            data="benchmark",
-            exempt=trainer._without_figure(),
-        )
+        begun = store.begin_save(_snapshot(trainer, extra, turn + 1))
         assert begun is None, begun
         pauses.append(1e3 * (time.perf_counter() - started))
         while not store.has_news:
@@ -90,13 +90,7 @@ def measure(config: Config, ranks: Ranks, folder: Path, state_gib: float, rounds
         writes.append(time.perf_counter() - started)
         assert isinstance(store.settle(), Saved)
     started = time.perf_counter()
-    saved = store.save(
-        trainer._state.tensors() | extra,
-        step=rounds + 1,
-        cursors=(Cursor(0, 0),),
-        data="benchmark",
-        exempt=trainer._without_figure(),
-    )
+    saved = store.save(_snapshot(trainer, extra, rounds + 1))
     synchronous_s = time.perf_counter() - started
     size = sum(path.stat().st_size for path in saved.folder.iterdir())
     store.close()

@@ -9,10 +9,10 @@ Exit codes: 0 done, 2 config, 3 data that can't be read.
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from pathlib import Path
 
+from data_pipelines.arguments import split_dates, split_parser
 from data_pipelines.profile.split import profile_split
 from marigold_rec.config import load_config
 from marigold_rec.errors import EXIT_DONE, ConfigError, MarigoldError
@@ -21,9 +21,7 @@ from marigold_rec.errors import EXIT_DONE, ConfigError, MarigoldError
 def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     found = parser.parse_intermixed_args(arguments)
-    dates = None if found.dates is None else (found.dates[0], found.dates[1])
-    if dates is not None and dates[0] > dates[1]:
-        parser.error(f"--dates run backwards: {dates[0]} is after {dates[1]}; swap them")
+    dates = split_dates(parser, found)
     try:
         profile = profile_split(load_config(found.config, found.overrides), found.path, dates)
         _write(found.out, profile.json_text())
@@ -46,21 +44,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_pipelines.profile",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("path", metavar="PATH", help="a file, a folder or any fsspec URL of one")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="of the config")
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config")
-    parser.add_argument(
-        "--dates",
-        nargs=2,
-        type=datetime.date.fromisoformat,
-        metavar=("FIRST", "LAST"),
-        help="days (both included) of dt=YYYY-MM-DD folders",
-    )
+    parser = split_parser("python -m data_pipelines.profile", __doc__)
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the profile")
     return parser
 

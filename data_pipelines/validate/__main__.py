@@ -9,10 +9,10 @@ Exit codes: 0 good, 2 config, 3 data that training would refuse.
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from pathlib import Path
 
+from data_pipelines.arguments import split_dates, split_parser
 from data_pipelines.catalog import needed_columns
 from data_pipelines.pinned_schema import write_schema
 from data_pipelines.schema_drift import column_types
@@ -25,9 +25,7 @@ from marigold_rec.errors import EXIT_DATA, EXIT_DONE, MarigoldError
 def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     found = parser.parse_intermixed_args(arguments)
-    dates = None if found.dates is None else (found.dates[0], found.dates[1])
-    if dates is not None and dates[0] > dates[1]:
-        parser.error(f"--dates run backwards: {dates[0]} is after {dates[1]}; swap them")
+    dates = split_dates(parser, found)
     try:
         config = load_config(found.config, found.overrides)
         split = SplitConfig(path=found.path, dates=dates)
@@ -48,21 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_pipelines.validate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("path", metavar="PATH", help="a file, a folder or any fsspec URL of one")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="of the config")
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config")
-    parser.add_argument(
-        "--dates",
-        nargs=2,
-        type=datetime.date.fromisoformat,
-        metavar=("FIRST", "LAST"),
-        help="days (both included) of dt=YYYY-MM-DD folders",
-    )
+    parser = split_parser("python -m data_pipelines.validate", __doc__)
     parser.add_argument(
         "--all-columns", action="store_true", help="read the columns that training leaves too"
     )

@@ -5,6 +5,7 @@ from marigold_rec.checkpoint.dcp_metadata import read_dcp_metadata
 from marigold_rec.checkpoint.finding import Found, newest_good
 from marigold_rec.checkpoint.manifest import Manifest, read_manifest
 from marigold_rec.checkpoint.retention import Tidied
+from marigold_rec.checkpoint.snapshot import Snapshot
 from marigold_rec.checkpoint.store import CheckpointStore, Missed, Saved
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Manifest",
     "Missed",
     "Saved",
+    "Snapshot",
     "Tidied",
     "config_differences",
     "newest_good",

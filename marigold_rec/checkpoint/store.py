@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 
-from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint.background import InBackground
 from marigold_rec.checkpoint.dcp_metadata import VerifiedReader, read_dcp_metadata
 from marigold_rec.checkpoint.finding import Found, newest_good
@@ -27,6 +26,7 @@ from marigold_rec.checkpoint.manifest import Manifest, read_manifest
 from marigold_rec.checkpoint.mirror import Mirror
 from marigold_rec.checkpoint.mirroring import Mirroring
 from marigold_rec.checkpoint.retention import Tidied, abandon, checkpoint_folders, tidy
+from marigold_rec.checkpoint.snapshot import Snapshot
 from marigold_rec.checkpoint.spans import Placed, PlacingPlanner
 from marigold_rec.checkpoint.staging import Shards, Staging, bytes_to_write, live_shards
 from marigold_rec.checkpoint.writing import (
@@ -95,41 +95,22 @@ class CheckpointStore:
         if self._config.checkpoint.asynchronous:
             self._staging.reserve(live_shards(tensors))
 
-    def save(
-        self,
-        tensors: dict[str, Tensor],
-        *,
-        step: int,
-        cursors: tuple[Cursor, ...],
-        data: str,
-        exempt: frozenset[str] = frozenset(),
-        figures: Mapping[str, float] | None = None,
-    ) -> Saved:
-        """Saves `tensors` as the checkpoint of `step`; `data` is the training files' fingerprint.
+    def save(self, snapshot: Snapshot) -> Saved:
+        """Saves at once. Collective.
 
-        `exempt` names those that may hold values that are not finite; the manifest notes the first
-        rank's `figures`. Collective. Raises CheckpointError (a full disk, say) or NumericsError on
-        all ranks, and leaves nothing then.
+        Raises CheckpointError (a full disk, say) or NumericsError on all ranks, and leaves nothing
+        then.
         """
         assert self._under_way is None, "settle first"
-        manifest = self._manifest(step, cursors, data, figures)
+        tensors, manifest = snapshot.tensors, self._manifest(snapshot)
         self._require_space(tensors)
-        state = State(tensors, live_shards(tensors), exempt, self.files)
+        state = State(tensors, live_shards(tensors), snapshot.exempt, self.files)
         written = write_checkpoint(
             state, manifest, self._root, self._config.checkpoint, self._own_group()
         )
-        return self._saved(step, written)
+        return self._saved(snapshot.step, written)
 
-    def begin_save(
-        self,
-        tensors: dict[str, Tensor],
-        *,
-        step: int,
-        cursors: tuple[Cursor, ...],
-        data: str,
-        exempt: frozenset[str] = frozenset(),
-        figures: Mapping[str, float] | None = None,
-    ) -> Saved | Missed | None:
+    def begin_save(self, snapshot: Snapshot) -> Saved | Missed | None:
         """As `save`, but returns as soon as the values are copied, with None; `settle` tells more.
 
         Tells at once with checkpoint.asynchronous off, or where nothing could be begun. Collective.
@@ -137,22 +118,21 @@ class CheckpointStore:
         NumericsError.
         """
         assert self._under_way is None, "settle first"
+        tensors = snapshot.tensors
         try:
             if not self._config.checkpoint.asynchronous:
-                return self.save(
-                    tensors, step=step, cursors=cursors, data=data, exempt=exempt, figures=figures
-                )
+                return self.save(snapshot)
             self._require_space(tensors)
             copies = on_every_rank(lambda: self._copied(tensors), self._ranks.control)
         except CheckpointError as error:
-            return self._miss(step, error)
-        state, group = State(tensors, copies, exempt, self.files), self._own_group()
-        manifest, keep = self._manifest(step, cursors, data, figures), self._config.checkpoint
+            return self._miss(snapshot.step, error)
+        state, group = State(tensors, copies, snapshot.exempt, self.files), self._own_group()
+        manifest, keep = self._manifest(snapshot), self._config.checkpoint
         self._under_way = (
-            step,
+            snapshot.step,
             InBackground(
                 lambda: write_checkpoint(state, manifest, self._root, keep, group),
-                name=f"checkpoint of step {step}",
+                name=f"checkpoint of step {snapshot.step}",
             ),
         )
         return None
@@ -286,22 +266,16 @@ class CheckpointStore:
         dist.all_reduce(num_bytes, group=control)
         on_first_rank(lambda: require_space(self._root, int(num_bytes), keep), control)
 
-    def _manifest(
-        self,
-        step: int,
-        cursors: tuple[Cursor, ...],
-        data: str,
-        figures: Mapping[str, float] | None,
-    ) -> Manifest:
+    def _manifest(self, snapshot: Snapshot) -> Manifest:
         return Manifest(
-            step=step,
+            step=snapshot.step,
             saved_at=datetime.datetime.now(datetime.UTC),
             world_size=self._ranks.world_size,
-            cursors=cursors,
-            data=data,
+            cursors=snapshot.cursors,
+            data=snapshot.data,
             schema_hash=self._schema_hash,
             plan=self._plan,
-            figures=dict(figures or {}),
+            figures=dict(snapshot.figures),
             config_hash=config_hash(self._config),
             config=self._config.model_dump(mode="json"),
             versions=installed_versions(),

@@ -52,6 +52,15 @@ class TrainState:
             named |= {f"random/rank-{self._ranks.rank}": self._random_state()}
         return named
 
+    def without_figure(self) -> frozenset[str]:
+        """Scalars of balancer and prober, which say "no figure (yet)" as NaN or infinity."""
+        objective = cast(Objective, get_unwrapped_module(self._model).objective)
+        return frozenset(
+            f"model/objective.{name}"
+            for name, buffer in objective.named_buffers()
+            if buffer.ndim == 0 and name.startswith(("balancer.", "prober."))
+        )
+
     def load(self, store: CheckpointStore, found: Found, *, seed: int) -> None:
         """Loads all of it, whatever plan and number of ranks saved it.
 

@@ -15,10 +15,10 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.model_parallel import get_unwrapped_module
 
 from marigold_rec.batch import Batch, Cursor, carried_on
-from marigold_rec.checkpoint import CheckpointStore, Found, Manifest, Missed, Saved, Tidied
+from marigold_rec.checkpoint import CheckpointStore, Found, Manifest, Snapshot
 from marigold_rec.config import Config
 from marigold_rec.distributed import Agreement, Ranks, raise_together
-from marigold_rec.errors import CheckpointError, MarigoldError, NumericsError
+from marigold_rec.errors import CheckpointError, NumericsError
 from marigold_rec.training.batches import FetchedBatches
 from marigold_rec.training.numerics import NumericsGuard
 from marigold_rec.training.objective import Objective, StepOutput
@@ -28,6 +28,7 @@ from marigold_rec.training.progress import ProgressLine
 from marigold_rec.training.rank_figures import peak_memory, total_counts
 from marigold_rec.training.run_log import LOGGER, RunLog
 from marigold_rec.training.sanity import SanityGuard
+from marigold_rec.training.saves import Saves
 from marigold_rec.training.state import TrainState
 from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.table_check import TableCheck
@@ -87,6 +88,7 @@ class Trainer:
         self._embeddings = cast(nn.Module, get_unwrapped_module(model).embeddings)
         self._reader = reader
         self._store = store
+        self._saves = Saves(store, config.checkpoint.max_misses)
         self._steps_of_epochs = config.run.epochs * reader.steps_per_epoch
         self._optimizers = Optimizers(model, config.optimizer.dense)
         self._state = TrainState(model, self._optimizers, ranks)
@@ -117,7 +119,6 @@ class Trainer:
         self.step = 0
         """Steps taken."""
         self._cursor = Cursor(epoch=0, rows=0)
-        self._saved_step: int | None = None
         self._newest_figures: dict[str, float] = {}
 
     @property
@@ -152,7 +153,7 @@ class Trainer:
             + self._reader.steps_left(self._cursor)
             + epochs_to_come * self._reader.steps_per_epoch
         )
-        self._saved_step = self.step
+        self._saves.last_step = self.step
         # Last, when nothing can refuse this start any more.
         self._store.go_on_from(found)
 
@@ -179,7 +180,7 @@ class Trainer:
         speed = Throughput(self._reader.batch_size * self._ranks.world_size)
         progress = ProgressLine(total, first, is_first=self._ranks.is_first)
         was_stopped, patience = False, config.distributed
-        self._say_tidied(self._store.tidy())
+        self._saves.tidy()
         if config.checkpoint.every_n_steps is not None:
             self._store.expect_saves(self._state.tensors(with_random=False))
         try:
@@ -189,19 +190,19 @@ class Trainer:
                 decision = self._agreement.reach(
                     failed=batches.error is not None,
                     stop=stop.is_set,
-                    save=is_due or self._store.has_news,
+                    save=is_due or self._saves.has_news,
                 )
                 if self.step == first + 1:
                     # All have met with the slow first step behind them: whoever is late from here
                     # on is dead or hangs.
                     self._ranks.set_timeout(min(patience.step_timeout_s, patience.timeout_s))
                 if decision.failed:
-                    self._save_before_failing()
+                    self._saves.save_before_failing(self.step, self._snapshot)
                     raise_together(batches.error, self._ranks.control)
                 if decision.save:
-                    self._note(self._store.settle(), log)
+                    self._saves.settle(log, self.step)
                 if is_due:
-                    self._begin_save(log)
+                    self._saves.begin(self._snapshot(), log)
                 if decision.stop:
                     was_stopped = True
                     break
@@ -230,9 +231,9 @@ class Trainer:
             progress.close()
             batches.close()
             self._store.close()
-        self._note(self._store.settle(), log)
-        if self._saved_step != self.step:
-            self._save()
+        self._saves.settle(log, self.step)
+        if self._saves.last_step != self.step:
+            self._saves.save(self._snapshot())
         self._store.finish_mirror()
         self.pipeline.detach()
         return Outcome(self.step, total, was_stopped, speed.summary() | self._numerics.scalars())
@@ -282,73 +283,19 @@ class Trainer:
         with self.pipeline.direct_lookups():
             return self._embeddings(batch.sparse)
 
-    def _begin_save(self, log: RunLog) -> None:
-        """The state of now is saved while the training goes on; a later `settle` tells how."""
+    def _snapshot(self) -> Snapshot:
+        """Of now, for a checkpoint. Collective. Raises NumericsError where it is no good."""
         self._refuse_bad_gradient()
-        begun = self._store.begin_save(
-            self._state.tensors(),
+        cursors = [self._cursor] * self._ranks.world_size
+        dist.all_gather_object(cursors, self._cursor, group=self._ranks.control)
+        return Snapshot(
+            tensors=self._state.tensors(),
             step=self.step,
-            cursors=self._cursors(),
+            cursors=tuple(cursors),
             data=self._reader.fingerprint,
-            exempt=self._without_figure(),
+            exempt=self._state.without_figure(),
             figures=self._newest_figures,
         )
-        self._note(begun, log)
-
-    def _save(self) -> None:
-        """Saves at once. Where nothing follows that could save again, no failure is passed over."""
-        self._refuse_bad_gradient()
-        saved = self._store.save(
-            self._state.tensors(),
-            step=self.step,
-            cursors=self._cursors(),
-            data=self._reader.fingerprint,
-            exempt=self._without_figure(),
-            figures=self._newest_figures,
-        )
-        self._note(saved, None)
-
-    def _save_before_failing(self) -> None:
-        """A reader has failed, but the state is whole: what was trained must not be lost with it.
-
-        That failure is the one to report: another one, of this save, is only logged.
-        """
-        try:
-            self._note(self._store.settle(), None)
-            if self.step not in (0, self._saved_step):
-                self._save()
-            self._store.finish_mirror()
-        except MarigoldError as error:
-            LOGGER.error("step %d can't be saved: %s", self.step, error)
-
-    def _note(self, outcome: Saved | Missed | None, log: RunLog | None) -> None:
-        if isinstance(outcome, Saved):
-            self._saved_step = outcome.step
-            LOGGER.info("saved %s", outcome.folder)
-            for note in outcome.notes:
-                LOGGER.warning("%s", note)
-        if isinstance(outcome, Missed):
-            LOGGER.error(
-                "step %d IS NOT SAVED (misses in a row: %d, checkpoint.max_misses: %d), the "
-                "training goes on: %s",
-                outcome.step,
-                outcome.in_a_row,
-                self._config.checkpoint.max_misses,
-                outcome.error,
-            )
-            if log is not None:
-                log.scalars(self.step, {"checkpoint/misses": float(outcome.in_a_row)})
-
-    def _say_tidied(self, tidied: Tidied) -> None:
-        if tidied.stale or tidied.abandoned:
-            LOGGER.warning(
-                "deleted what earlier starts of this run have left: %d unfinished checkpoints, "
-                "%d abandoned ones",
-                tidied.stale,
-                tidied.abandoned,
-            )
-        if tidied.problem is not None:
-            LOGGER.warning("%s", tidied.problem)
 
     def _refuse_bad_gradient(self) -> None:
         # The state itself is looked at before anything is written. This says more of the cause:
@@ -359,19 +306,6 @@ class Trainer:
                 "tables may hold such values too: no checkpoint is made of them. Go on from an "
                 "earlier one with a lower optimizer.*.lr or with optimizer.dense.clip_norm"
             )
-
-    def _cursors(self) -> tuple[Cursor, ...]:
-        cursors: list[Cursor] = [self._cursor] * self._ranks.world_size
-        dist.all_gather_object(cursors, self._cursor, group=self._ranks.control)
-        return tuple(cursors)
-
-    def _without_figure(self) -> frozenset[str]:
-        """Scalars of balancer and prober, which say "no figure (yet)" as NaN or infinity."""
-        return frozenset(
-            f"model/objective.{name}"
-            for name, buffer in self._objective.named_buffers()
-            if buffer.ndim == 0 and name.startswith(("balancer.", "prober."))
-        )
 
     def _say_other_world(self, then: Manifest) -> None:
         ranks, rows = self._ranks.world_size, self._reader.batch_size * self._ranks.world_size

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 from marigold_rec.batch import Cursor
-from marigold_rec.checkpoint import CheckpointStore, Missed, Saved, staging, writing
+from marigold_rec.checkpoint import CheckpointStore, Missed, Saved, Snapshot, staging, writing
 from marigold_rec.config import Config
 from marigold_rec.distributed import Ranks
 from tests.support.runs import config_tree
@@ -73,9 +73,9 @@ class AtPhase:
     def _note_steps(name: str, steps: list[int]) -> None:
         original = getattr(CheckpointStore, name)
 
-        def noting(*args: Any, **kwargs: Any) -> Any:
-            steps.append(kwargs["step"])
-            return original(*args, **kwargs)
+        def noting(store: CheckpointStore, snapshot: Snapshot) -> Any:
+            steps.append(snapshot.step)
+            return original(store, snapshot)
 
         setattr(CheckpointStore, name, noting)
 
@@ -117,7 +117,7 @@ def begin(store: CheckpointStore, ranks: Ranks, step: int) -> tuple[Any, dict[st
     """Begins the save of `step`: what begin_save said, and the live tensors."""
     tensors = some_tensors(step, ranks.rank)
     cursors = tuple(Cursor(0, 10 * step + rank) for rank in range(ranks.world_size))
-    return store.begin_save(tensors, step=step, cursors=cursors, data="files"), tensors
+    return store.begin_save(Snapshot(tensors, step, cursors, "files")), tensors
 
 
 def said(outcome: Saved | Missed | None) -> tuple[str, int, str] | None:

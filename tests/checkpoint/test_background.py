@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from marigold_rec.checkpoint import Snapshot
 from marigold_rec.checkpoint.background import InBackground
 from marigold_rec.errors import NumericsError
 from tests.checkpoint.phases import AtPhase, begin, load_newest, save_each, some_tensors, store_of
@@ -70,7 +71,7 @@ def _save_twice_alike(root: Path) -> None:
     for name in ("asynchronous", "synchronous"):
         store, ranks = store_of(root / name, asynchronous=name == "asynchronous")
         cursors = (_cursor(),) * ranks.world_size
-        begun = store.begin_save(tensors, step=5, cursors=cursors, data="files")
+        begun = store.begin_save(Snapshot(tensors, 5, cursors, "files"))
         assert (begun is None) == (name == "asynchronous")
         assert begun or store.settle()
 
@@ -97,7 +98,7 @@ def _spoil_and_save(root: Path, bad: dict[int, str], exempt: frozenset[str]) -> 
         tensors[name][-1] = torch.nan if ranks.rank else -torch.inf
     cursors = (_cursor(),) * ranks.world_size
     try:
-        store.begin_save(tensors, step=2, cursors=cursors, data="files", exempt=exempt)
+        store.begin_save(Snapshot(tensors, 2, cursors, "files", exempt))
         store.settle()
     except NumericsError as error:
         return str(error)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 from marigold_rec.batch import Cursor
-from marigold_rec.checkpoint import CheckpointStore
+from marigold_rec.checkpoint import CheckpointStore, Snapshot
 from marigold_rec.config import Config
 from marigold_rec.distributed import Ranks
 from marigold_rec.errors import CheckpointError
@@ -62,7 +62,7 @@ def _save(root: Path, steps: list[int], keep: int = 9) -> list[list[str]]:
 
 def _save_one(store: CheckpointStore, ranks: Ranks, step: int) -> None:
     cursors = tuple(Cursor(0, 10 * step + rank) for rank in range(ranks.world_size))
-    store.save(_tensors(step, ranks.rank), step=step, cursors=cursors, data="files")
+    store.save(Snapshot(_tensors(step, ranks.rank), step, cursors, "files"))
 
 
 def _find_and_load(root: Path, wanted: str) -> Any:

@@ -80,7 +80,7 @@ def _after_a_load(config: Path) -> list[Tensor]:
         heads = cast(Any, run.built.objective.network.heads)
         for head in heads:
             head.linear.bias.data.fill_(0.125)
-        run.trainer._save()
+        run.trainer._saves.save(run.trainer._snapshot())
 
     def load(run: Run) -> list[Tensor]:
         found = run.store.find("auto")
