@@ -140,13 +140,10 @@ class _Nights:
                 "judge the data again with --from data"
             )
         names = [each.name for each in STAGES]
-        folder.unmark(names[names.index(stage) :])
-        if stage in names[: names.index("train") + 1] and folder.train.exists():
-            folder.train.rename(_aside(folder.train))
-        if "gate" in names[names.index(stage) :]:
-            folder.verdict_file.unlink(missing_ok=True)
-        if stage == "data":
-            folder.forget_plan()
+        again = STAGES[names.index(stage) :]
+        folder.unmark([each.name for each in again])
+        for each in reversed(again):  # the plan last: what was made by it is gone by then
+            each.undo(folder)
 
     def _plan(self, folder: NightFolder, day: datetime.date) -> NightPlan:
         digest = _hash_of(self._config)
@@ -284,10 +281,3 @@ def _manifest_digest(checkpoint: Path) -> str:
         return hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest()
     except OSError as error:
         raise CheckpointError(f"{checkpoint}: its manifest can't be read ({error})") from error
-
-
-def _aside(path: Path) -> Path:
-    number = 1
-    while (target := path.with_name(f"{path.name}.previous-{number}")).exists():
-        number += 1
-    return target

@@ -190,23 +190,45 @@ def retain(night: Night) -> None:
         night.say(f"dropped the model of {path.name}: its reports stay")
 
 
+def _forget_plan(folder: NightFolder) -> None:
+    folder.forget_plan()
+
+
+def _forget_verdict(folder: NightFolder) -> None:
+    folder.verdict_file.unlink(missing_ok=True)
+
+
+def _put_training_aside(folder: NightFolder) -> None:
+    if folder.train.exists():
+        number = 1
+        while (target := folder.path / f"train.previous-{number}").exists():
+            number += 1
+        folder.train.rename(target)
+
+
+def _nothing(folder: NightFolder) -> None:
+    """Its work begins by clearing what it writes."""
+
+
 @dataclass(frozen=True)
 class Stage:
     name: str
     work: Callable[[Night], None]
     of_refused: bool
     """Also of a night whose data or model the gate has refused by then."""
+    undo: Callable[[NightFolder], None] = _nothing
+    """Before it is done again because somebody asked for it (--from)."""
 
 
 STAGES: Sequence[Stage] = (
-    Stage("data", look_at_data, True),
+    Stage("data", look_at_data, True, _forget_plan),
     Stage("rows", note_rows, False),
     Stage("served", judge_served, False),
-    Stage("train", train, False),
+    Stage("train", train, False, _put_training_aside),
     Stage("evaluation", evaluate, False),
     Stage("holdout", evaluate_holdout, False),
     Stage("yesterday", evaluate_yesterday, False),
-    Stage("gate", gate, False),
+    Stage("gate", gate, False, _forget_verdict),
     Stage("export", export, False),
     Stage("publish", publish, False),
     Stage("report", report, True),
