@@ -1,6 +1,6 @@
 """The figures that come from a ranking: AUC, average precision, calibration error.
 
-Shapes: N rows, n of them in a chunk; C clusters; G groups of rows in a chunk.
+Shapes: n rows of a chunk; C clusters; G groups of rows in a chunk.
 """
 
 from __future__ import annotations
@@ -10,31 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_rec.analysis.class_sums import ClassSums
 from marigold_rec.analysis.codes import run_starts
-from marigold_rec.analysis.estimate import ClusterSums, Complex128s, Estimate, chunks, weights
+from marigold_rec.analysis.estimate import ClusterSums, Complex128s, Estimate
 from marigold_rec.analysis.ranking import Places, Ranking
-from marigold_rec.analysis.rows import Float64s, Rows
-
-
-@dataclass(frozen=True)
-class ClassSums:
-    """What every figure's influences need of each cluster."""
-
-    clusters: ClusterSums
-    weight_C: Float64s
-    """Of all its rows."""
-    positive_C: Float64s
-    """Of its positives."""
-
-    @classmethod
-    def of(cls, rows: Rows, num_clusters: int | None) -> ClassSums:
-        clusters = ClusterSums(rows, num_clusters)
-        sums = cls(clusters, clusters.zeros(), clusters.zeros())
-        for part in chunks(len(rows)):
-            clusters.add(sums.weight_C, clusters.of(part), weights(rows, part))
-            positives = np.flatnonzero(rows.label_N[part]) + part.start
-            clusters.add(sums.positive_C, clusters.of(positives), weights(rows, positives))
-        return sums
 
 
 def ranked_estimates(ranking: Ranking, sums: ClassSums) -> dict[str, Estimate]:

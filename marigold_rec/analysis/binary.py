@@ -1,23 +1,25 @@
 """A yes/no task's figures, each with its exact derivative in the rows' weights.
 
-Shapes: N rows, n of them in a chunk; C clusters.
+Shapes: N rows; C clusters.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from marigold_rec.analysis.auc import ClassSums, ranked_estimates
+from marigold_rec.analysis.auc import ranked_estimates
 from marigold_rec.analysis.by_user import no_figure
-from marigold_rec.analysis.estimate import Estimate, chunks, weighted
+from marigold_rec.analysis.class_sums import ClassSums
+from marigold_rec.analysis.estimate import Estimate
 from marigold_rec.analysis.ranking import Ranking
 from marigold_rec.analysis.rows import Rows
-from marigold_rec.metrics import LOG_LOSS_CLIP
 
 FIGURES = ("auc", "pr_auc", "log_loss", "ne", "rig", "calibration", "ece")
 
 
-def binary_estimates(rows: Rows, num_clusters: int | None = None) -> dict[str, Estimate]:
+def binary_estimates(
+    rows: Rows, num_clusters: int | None = None, *, sums: ClassSums | None = None
+) -> dict[str, Estimate]:
     """FIGURES of these rows.
 
     auc: a tie of a positive and a negative counts half. pr_auc: average precision, sum over the
@@ -26,13 +28,15 @@ def binary_estimates(rows: Rows, num_clusters: int | None = None) -> dict[str, E
     labels. ece: mean |mean score - base rate| over the bins of a `Ranking`, without an interval as
     it has kinks.
 
-    `num_clusters`: length of the influences, see ClusterSums. O(N log N). Memory: that of a
-    `Ranking`, and 8 bytes per cluster for each of at most ten columns.
+    `num_clusters`: length of the influences, see ClusterSums. `sums`: of these rows, where they are
+    at hand. O(N log N). Memory: that of a `Ranking` and of `ClassSums`, and 8 bytes per cluster for
+    each of at most eight columns.
     """
     if (reason := no_figure(rows, 1)) is not None:
         return dict.fromkeys(FIGURES, Estimate(None, reason=reason))
-    sums = ClassSums.of(rows, num_clusters)
-    found = ranked_estimates(Ranking.of(rows), sums) | additive_estimates(rows, sums)
+    if sums is None:
+        sums = ClassSums.of(rows, num_clusters)
+    found = ranked_estimates(Ranking.of(rows), sums) | additive_estimates(sums)
     return with_reasons(rows, found)
 
 
@@ -43,27 +47,18 @@ def with_reasons(rows: Rows, found: dict[str, Estimate]) -> dict[str, Estimate]:
     return {name: found.get(name) or Estimate(None, reason=reason) for name in FIGURES}
 
 
-def additive_estimates(rows: Rows, sums: ClassSums) -> dict[str, Estimate]:
+def additive_estimates(sums: ClassSums) -> dict[str, Estimate]:
     """The figures that are made of sums over rows: their influence is that of each sum."""
-    clusters, weight_C, positive_C = sums.clusters, sums.weight_C, sums.positive_C
-    both_C = clusters.pairs()
-    for part in chunks(len(rows)):
-        score_n = rows.score_N[part].astype(np.float64)
-        right_n = np.where(rows.label_N[part] == 1, score_n, 1.0 - score_n)
-        np.clip(right_n, LOG_LOSS_CLIP, 1.0 - LOG_LOSS_CLIP, out=right_n)
-        loss_n = weighted(rows, part, -np.log(right_n))
-        clusters.add_pairs(both_C, clusters.of(part), weighted(rows, part, score_n), loss_n)
-    score_C, loss_C = both_C.real.copy(), both_C.imag.copy()
-    del both_C
+    weight_C, positive_C = sums.weight_C, sums.positive_C
     total, positive = float(weight_C.sum()), float(positive_C.sum())
     found = {}
     if positive > 0.0:
-        calibration = float(score_C.sum()) / positive
-        score_C -= calibration * positive_C
+        calibration = float(sums.score_C.sum()) / positive
+        score_C = sums.score_C - calibration * positive_C
         score_C /= positive
         found["calibration"] = Estimate(calibration, score_C)
-    log_loss = float(loss_C.sum()) / total
-    loss_C -= log_loss * weight_C
+    log_loss = float(sums.loss_C.sum()) / total
+    loss_C = sums.loss_C - log_loss * weight_C
     loss_C /= total
     found["log_loss"] = Estimate(log_loss, loss_C)
     rate = positive / total

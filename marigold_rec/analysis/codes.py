@@ -9,7 +9,7 @@ Shapes: N rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.numbering import integer_codes
+from marigold_rec.analysis.row_arrays import chunks, empty, is_on_disk, looked_up
 
 Codes = NDArray[np.int32]
 Keys = NDArray[np.uint64]
@@ -56,9 +57,9 @@ def user_codes(values: Any) -> Codes:
             num_threads = 2 if len(column) >= 2 * _ROWS_FOR_TWO else 1
             return integer_codes(_chunked(column), num_threads)
         column = _encoded(column)
-    codes = np.empty(len(column), np.int32)
+    codes = empty(len(column), np.int32)
     start = 0
-    for chunk in _chunked(column).unify_dictionaries().chunks:
+    for chunk in with_one_dictionary(_chunked(column)).chunks:
         codes[start : start + len(chunk)] = chunk.indices.to_numpy()
         start += len(chunk)
     return codes
@@ -71,6 +72,8 @@ def _chunked(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
 def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
     """In two chunks, each by a thread. As many chunks it takes ten times as long: each has a
     dictionary of its own, and these are unified one after the other."""
+    if is_on_disk():
+        return _chunked(column).dictionary_encode()
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     half = len(whole) // 2
     if half < _ROWS_FOR_TWO:
@@ -79,6 +82,15 @@ def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
         return pa.chunked_array(
             list(pool.map(pa.Array.dictionary_encode, (whole[:half], whole[half:])))
         )
+
+
+def with_one_dictionary(encoded: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Of all chunks; encoded together they share it already, which Arrow takes long to find out."""
+    dictionaries = {
+        (len(d), *(None if buffer is None else buffer.address for buffer in d.buffers()))
+        for d in (chunk.dictionary for chunk in encoded.chunks)
+    }
+    return encoded if len(dictionaries) == 1 else encoded.unify_dictionaries()
 
 
 def _check_type(kind: pa.DataType) -> None:
@@ -132,14 +144,25 @@ def blocks_of_whole_codes(keys: Keys, block_rows: int = BLOCK_ROWS) -> Iterator[
         start = end
 
 
-def rows_by_code(
-    code_N: Codes, block_rows: int = BLOCK_ROWS
-) -> Iterator[tuple[Codes, NDArray[np.intp]]]:
-    """(code, row number) of each row, by ascending code and row, in blocks of whole codes."""
-    keys = code_keys(code_N, np.arange(len(code_N), dtype=np.uint32))
+def columns_by_code(
+    code_N: Codes, columns: Sequence[NDArray[Any]], block_rows: int = BLOCK_ROWS
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    """(code, values of each column) by ascending code and row, in blocks of whole codes."""
+    keys = empty(len(code_N), np.uint64)
+    for part in chunks(len(code_N)):
+        row_n = np.arange(part.start, part.stop, dtype=np.uint32)
+        keys[part] = code_keys(code_N[part], row_n)
     keys.sort()
+    ordered = [looked_up(column_N, keys) for column_N in columns] if is_on_disk() else None
+    start = 0
     for block in blocks_of_whole_codes(keys, block_rows):
-        yield (block >> CODE_SHIFT).astype(np.int32), (block & np.uint64(2**32 - 1)).astype(np.intp)
+        code = (block >> CODE_SHIFT).astype(np.int32)
+        if ordered is None:
+            row = block.astype(np.uint32).astype(np.intp)
+            yield code, *(column_N[row] for column_N in columns)
+        else:
+            yield code, *(column_N[start : start + len(block)] for column_N in ordered)
+        start += len(block)
 
 
 def run_starts(values: NDArray[Any]) -> NDArray[np.intp]:

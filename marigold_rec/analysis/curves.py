@@ -117,7 +117,7 @@ def _reliability(ranking: Ranking, z: float) -> tuple[Bin, ...]:
     actual = (ranking.positives_before(ends) - ranking.positives_before(starts)) / weights
     actual = np.clip(actual, 0.0, 1.0)  # the difference of two sums may be a rounding error beyond
     effective = weights
-    if ranking.rows.weight_N is not None:
+    if ranking.weight_N is not None:
         effective = weights**2 / ranking.sums_by_bin(lambda part: _squared_weights(ranking, part))
     low, high = wilson(actual, effective, z)
     columns = (ends - starts, predicted, actual, low, high)

@@ -12,7 +12,6 @@ Shapes: N rows, n of them in a chunk, C clusters.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,9 +49,6 @@ SCALES: dict[str, Scale] = {
 
 _ROUNDING = 1e-12
 """A standard error below this share of its figure is what float64 left of an exact 0."""
-
-_CHUNK = 1 << 16
-"""Rows that are looked at together: their temporaries fit into the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +118,6 @@ class ClusterSums:
             sums_C[of_n] += values_n
         else:
             np.add.at(sums_C, of_n, values_n)
-
-
-def chunks(num_rows: int) -> Iterator[slice]:
-    """All rows in their order, in pieces that fit into the cache."""
-    for start in range(0, num_rows, _CHUNK):
-        yield slice(start, min(start + _CHUNK, num_rows))
 
 
 def weights(rows: Rows, which_n: slice | NDArray[Any]) -> Float64s:

@@ -22,6 +22,7 @@ from marigold_rec.analysis.estimate import (
 )
 from marigold_rec.analysis.figures import HEADLINE, estimates, figures, slates
 from marigold_rec.analysis.report import Curves, Detectable, Slice, TaskReport
+from marigold_rec.analysis.row_arrays import all_rows, rows_where, taken, without_ones
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.slice_reports import TaskRows, slice_reports, worst_first
@@ -54,14 +55,13 @@ def judge(
     settings: Settings,
 ) -> Judged:
     """Every target's figures, curves and slices. A target is compared if the baseline has one of
-    its name and kind. Memory: some 60 bytes per row of the largest target, whatever their number.
+    its name and kind. Memory (or files, within `row_arrays.on_disk`): some 60 bytes per row of the
+    largest target, whatever their number.
     """
     old_targets = {target.name: target for target in baseline_targets}
     tasks: list[TaskReport] = []
     slices: list[Slice] = []
-    weight_N: NDArray[np.float32] | None = model.weight()
-    if bool((weight_N == 1).all()):
-        weight_N = None  # most often
+    weight_N = model.weight()
     for target in targets:
         old = None
         old_target = old_targets.get(target.name)
@@ -88,20 +88,24 @@ def _task_rows(
     settings: Settings,
 ) -> TaskRows:
     label_N = target.label_of(model)
-    is_judged_N = ~np.isnan(label_N)
-    if weight_N is not None:
-        is_judged_N &= weight_N > 0
+
+    def is_judged(part: slice) -> NDArray[np.bool_]:
+        is_known_n = ~np.isnan(label_N[part])
+        return is_known_n if weight_N is None else is_known_n & (weight_N[part] > 0)
+
     # Without copies where no row is left out.
-    which = slice(None) if is_judged_N.all() else np.flatnonzero(is_judged_N)
-    weight = None if weight_N is None else weight_N[which]
+    which = slice(None)
+    if not all_rows(len(label_N), is_judged):
+        which = rows_where(len(label_N), is_judged)
+    weight = None if weight_N is None else without_ones(taken(weight_N, which))
     new = Rows(
-        score_N=target.score(model)[which],
-        label_N=label_N[which],
-        weight_N=None if weight is None or bool((weight == 1).all()) else weight,
-        user_N=None if settings.user_N is None else settings.user_N[which],
-        group_N=None if settings.group_N is None else settings.group_N[which],
+        score_N=taken(target.score(model), which),
+        label_N=taken(label_N, which),
+        weight_N=weight,
+        user_N=None if settings.user_N is None else taken(settings.user_N, which),
+        group_N=None if settings.group_N is None else taken(settings.group_N, which),
     )
-    old = None if old_score_N is None else new.with_scores(old_score_N[which])
+    old = None if old_score_N is None else new.with_scores(taken(old_score_N, which))
     return TaskRows(target.name, target.kind, new, old, which)
 
 
@@ -121,7 +125,7 @@ def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[Ta
         observed_if=target.observed_if,
         rows=len(rows.new),
         users=None if users is None else _num_distinct(users),
-        positives=int((rows.new.label_N == 1).sum()) if target.kind == "binary" else None,
+        positives=int(np.count_nonzero(rows.new.label_N)) if target.kind == "binary" else None,
         figures=figures(new, old, settings.confidence),
         detectable=_detectable(headline, new[headline], None if old is None else old[headline]),
         curves=curves,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from marigold_rec.analysis.binary import binary_estimates
-from marigold_rec.analysis.by_user import gauc_estimates, gxauc_estimates
+from marigold_rec.analysis.binary_report import binary_figures
+from marigold_rec.analysis.by_user import gxauc_estimates
 from marigold_rec.analysis.estimate import (
     SCALES,
     Estimate,
@@ -29,7 +29,7 @@ def estimates(kind: Kind, rows: Rows, ndcg_at: tuple[int, ...] = ()) -> dict[str
     """By name; NDCG and MRR only where there are slates."""
     if kind == "watch_time":
         return watch_time_estimates(rows) | gxauc_estimates(rows)
-    return binary_estimates(rows) | gauc_estimates(rows) | slates(rows, ndcg_at)
+    return binary_figures(rows) | slates(rows, ndcg_at)
 
 
 def slates(rows: Rows, ndcg_at: tuple[int, ...]) -> dict[str, Estimate]:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from marigold_rec.analysis.estimate import chunks
+from marigold_rec.analysis.row_arrays import chunks, empty
 
 _Ids = NDArray[np.uint64]
 _Codes = NDArray[np.int32]
@@ -29,7 +29,7 @@ close together over the high bits."""
 
 def integer_codes(column: pa.ChunkedArray, num_threads: Literal[1, 2] = 1) -> _Codes:
     """int32 [N], of integers without nulls. Memory beyond the result: 8 bytes a row, 24 an id."""
-    code_N = np.empty(len(column), np.int32)
+    code_N = empty(len(column), np.int32)
     if num_threads == 1:
         _number(_pieces(column), code_N)
         return code_N
@@ -86,7 +86,9 @@ def _number(pieces: Sequence[NDArray[Any]], code_N: _Codes) -> _Ids:
     code_N[wrong] = len(first_U) + inverse
     first_U, ids_U = np.append(first_U, wrong[where]), np.append(ids_U, others)
     order = np.argsort(first_U)
-    code_N[:] = _ranks(order)[code_N]
+    ranks = _ranks(order)
+    for part in chunks(len(code_N)):
+        code_N[part] = ranks[code_N[part]]
     return ids_U[order]
 
 
@@ -104,7 +106,7 @@ def _sorted_keys(
 ) -> _Ids:
     """The id above the lowest one, or high bits of its hash | the row's number, in `bits` bits."""
     offset = None if lowest is None else np.uint64(lowest % 2**64)
-    keys = np.empty(num_rows, np.uint64)
+    keys = empty(num_rows, np.uint64)
     for part, ids_n in _ids(pieces):
         if offset is None:
             ids_n *= _MULTIPLIER
@@ -128,12 +130,19 @@ def _fill(keys: _Ids, bits: np.uint64, code_N: _Codes) -> NDArray[np.intp]:
     start_U = np.concatenate(starts)
     first_U = (keys[start_U] & row_bits).astype(np.intp)
     order = np.argsort(first_U)
-    rank_U = _ranks(order)
+    rank_U = _ranks(order).astype(np.uint64)
+    # Back in the order of the rows by another sort: not slower than writing to rows all over the
+    # memory, and it does not need all of them there.
     for part in chunks(len(keys)):
         runs = slice(*np.searchsorted(start_U, [part.start + 1, part.stop]))
         counts = np.diff(start_U[runs], prepend=part.start, append=part.stop)
-        row_n = (keys[part] & row_bits).astype(np.intp)
-        code_N[row_n] = np.repeat(rank_U[runs.start - 1 : runs.stop], counts)
+        key_n = keys[part]
+        key_n &= row_bits
+        key_n <<= np.uint64(32)
+        key_n |= np.repeat(rank_U[runs.start - 1 : runs.stop], counts)
+    keys.sort()
+    for part in chunks(len(keys)):
+        code_N[part] = keys[part] & np.uint64(0xFFFFFFFF)
     return first_U[order]
 
 

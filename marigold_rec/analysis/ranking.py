@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.codes import Keys, code_keys, float_bits
-from marigold_rec.analysis.estimate import chunks
+from marigold_rec.analysis.row_arrays import chunks, empty, looked_up
 from marigold_rec.analysis.rows import Float64s, Rows
 
 NUM_BINS = 20
@@ -40,17 +40,20 @@ class Ranking:
     all rows weigh 1: it is then exact."""
     weight_N: NDArray[np.float32] | None
     """None: all weigh 1."""
-    rows: Rows
+    user_N: NDArray[np.int32] | None
+    """Where the low bits do not say it. None: they do, or there are no users."""
 
     @classmethod
     def of(cls, rows: Rows) -> Ranking:
-        """Scores must be in [0, 1]. Memory: 12 bytes a row, 28 with weights."""
+        """Scores must be in [0, 1]. Memory: 12 bytes a row, 32 with weights."""
         keys = _sorted_keys(rows)
-        weight = None if rows.weight_N is None else _in_order(rows.weight_N, keys)
-        dtype = np.int32 if weight is None else np.float64
-        positive_sum = np.zeros(len(rows) + 1, dtype)
-        negative_sum = None if weight is None else np.zeros(len(rows) + 1, dtype)
-        ranking = cls(keys, positive_sum, negative_sum, weight, rows)
+        weight, user, dtype = None, None, np.int32
+        if rows.weight_N is not None:
+            weight, dtype = looked_up(rows.weight_N, keys), np.float64
+            user = None if rows.user_N is None else looked_up(rows.user_N, keys)
+        positive_sum = _zero_first(len(rows) + 1, dtype)
+        negative_sum = None if weight is None else _zero_first(len(rows) + 1, dtype)
+        ranking = cls(keys, positive_sum, negative_sum, weight, user)
         for part in chunks(len(rows)):
             is_positive_n = ranking.is_positive(part)
             for sum_N, is_n in ((positive_sum, is_positive_n), (negative_sum, ~is_positive_n)):
@@ -104,10 +107,9 @@ class Ranking:
 
     def clusters(self, part: slice) -> Places:
         """Of the rows in these places, see `ClusterSums`."""
-        user_N, low_n = self.rows.user_N, self.keys_N[part].astype(np.uint32)
-        if user_N is not None and self.weight_N is not None:
-            low_n = user_N[low_n]
-        return low_n.astype(np.intp)
+        if self.user_N is not None:
+            return self.user_N[part].astype(np.intp)
+        return self.keys_N[part].astype(np.uint32).astype(np.intp)
 
     def ties(self, part: slice) -> Keys:
         """A number for each row, equal in ties; it rises."""
@@ -178,7 +180,7 @@ class Ranking:
 
 def _sorted_keys(rows: Rows) -> Keys:
     """The low bits: a row's user, where that is all that has to be known of it; else its number."""
-    keys = np.empty(len(rows), np.uint64)
+    keys = empty(len(rows), np.uint64)
     for part in chunks(len(rows)):
         high_n = _BITS_OF_ONE - float_bits(rows.score_N[part])
         high_n <<= np.uint32(1)
@@ -192,8 +194,7 @@ def _sorted_keys(rows: Rows) -> Keys:
     return keys
 
 
-def _in_order(weight_N: NDArray[np.float32], keys: Keys) -> NDArray[np.float32]:
-    ordered = np.empty_like(weight_N)
-    for part in chunks(len(keys)):
-        ordered[part] = weight_N[keys[part].astype(np.uint32)]
-    return ordered
+def _zero_first(num: int, dtype: type) -> NDArray[Any]:
+    sums = empty(num, dtype)
+    sums[:1] = 0
+    return sums

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_rec.analysis.row_arrays import taken
+
 Float64s = NDArray[np.float64]
 
 
@@ -41,7 +43,10 @@ class Rows:
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Rows:
         """These rows only."""
-        columns = {name: column[which] for name, column in vars(self).items() if column is not None}
+        row_n = np.flatnonzero(which) if which.dtype == np.bool_ else which.astype(np.intp)
+        columns = {
+            name: taken(column, row_n) for name, column in vars(self).items() if column is not None
+        }
         return replace(self, **columns)
 
     def with_scores(self, score_N: NDArray[np.float32]) -> Rows:

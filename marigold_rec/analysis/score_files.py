@@ -13,9 +13,10 @@ number of ranks: the analysis sees the same rows in the same order.
 
 from __future__ import annotations
 
+import collections
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from marigold_rec.analysis.row_arrays import empty, kept_column, without_ones
+
 _PART = re.compile(r"^part-(\d{5})-of-(\d{5})\.parquet$")
 _GROUP_ROWS = 1 << 18
+_GROUPS_AHEAD = 4
 
 _Result = TypeVar("_Result")
 
@@ -99,12 +103,14 @@ class ScoreFiles:
         return sum(pq.read_metadata(part).num_rows for part in self._parts)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        groups = self._each_group(name, lambda _, column: column.chunks)
         kind = pq.read_schema(self._parts[0]).field(name).type
-        return pa.chunked_array([chunk for chunks in groups for chunk in chunks], kind)
+        with ThreadPoolExecutor(2) as pool:
+            groups = self._each_group(pool, name, lambda _, column: column.chunks)
+            return kept_column((chunk for chunks in groups for chunk in chunks), kind)
 
-    def weight(self) -> NDArray[np.float32]:
-        return self._floats("weight")
+    def weight(self) -> NDArray[np.float32] | None:
+        """None: all weigh 1."""
+        return without_ones(self._floats("weight"))
 
     def score(self, task: str) -> NDArray[np.float32]:
         return self._floats(f"score.{task}")
@@ -114,27 +120,36 @@ class ScoreFiles:
         return self._floats(f"label.{task}")
 
     def _floats(self, name: str) -> NDArray[np.float32]:
-        values = np.empty(self.num_rows, np.float32)
+        values = empty(self.num_rows, np.float32)
 
         def fill(first: int, column: pa.ChunkedArray) -> None:
             values[first : first + len(column)] = column.to_numpy()
 
-        self._each_group(name, fill)
+        with ThreadPoolExecutor(2) as pool:
+            collections.deque(self._each_group(pool, name, fill), maxlen=0)
         return values
 
     def _each_group(
-        self, name: str, use: Callable[[int, pa.ChunkedArray], _Result]
-    ) -> list[_Result]:
-        """What `use` makes of (number of the first row, the column) of each row group; by two
-        threads, with no more in memory than what `use` keeps and a row group each."""
+        self,
+        pool: ThreadPoolExecutor,
+        name: str,
+        use: Callable[[int, pa.ChunkedArray], _Result],
+    ) -> Iterator[_Result]:
+        """What `use` makes of (number of the first row, the column) of each row group, in order;
+        not many groups ahead of who takes them."""
 
         def of_group(group: _Group) -> _Result:
             with pq.ParquetFile(group.part, metadata=group.footer, memory_map=True) as file:
                 table = file.read_row_group(group.index, columns=[name], use_threads=False)
             return use(group.first, table.column(0))
 
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(of_group, self._groups))
+        ahead: collections.deque[Future[_Result]] = collections.deque()
+        for group in self._groups:
+            ahead.append(pool.submit(of_group, group))
+            if len(ahead) > _GROUPS_AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
     @cached_property
     def _groups(self) -> list[_Group]:

@@ -29,6 +29,7 @@ from marigold_rec.analysis.codes import (
     run_starts,
 )
 from marigold_rec.analysis.estimate import Estimate
+from marigold_rec.analysis.row_arrays import chunks, empty
 from marigold_rec.analysis.rows import Float64s, Rows
 
 _Ints = NDArray[np.int64]
@@ -83,10 +84,12 @@ def slate_estimates(
 
 def _sorted_keys(rows: Rows, group_N: Codes) -> NDArray[np.uint64]:
     """slate << 32 | score, falling | is negative: a slate's ranking from its first place on."""
-    low = float_bits(rows.score_N)
-    low <<= np.uint32(1)
-    low |= rows.label_N != 0
-    keys = code_keys(group_N, np.invert(low, out=low))
+    keys = empty(len(rows), np.uint64)
+    for part in chunks(len(rows)):
+        low = float_bits(rows.score_N[part])
+        low <<= np.uint32(1)
+        low |= rows.label_N[part] != 0
+        keys[part] = code_keys(group_N[part], np.invert(low, out=low))
     keys.sort()
     return keys
 
@@ -94,7 +97,8 @@ def _sorted_keys(rows: Rows, group_N: Codes) -> NDArray[np.uint64]:
 def _clusters(rows: Rows, group_N: Codes, num_users: int | None) -> tuple[NDArray[np.intp], int]:
     """(the cluster of each slate, number of clusters); slates without rows: cluster 0."""
     first_S = np.full(num_codes(group_N), len(rows), np.intp)
-    np.minimum.at(first_S, group_N, np.arange(len(rows)))
+    for part in chunks(len(rows)):
+        np.minimum.at(first_S, group_N[part], np.arange(part.start, part.stop))
     first_S[first_S == len(rows)] = 0
     if rows.user_N is None:
         return first_S, len(rows)

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import false_discovery_control
 
+from marigold_rec.analysis.codes import Codes, num_codes
 from marigold_rec.analysis.estimate import Difference, Estimate, difference
 from marigold_rec.analysis.figures import HEADLINE, Kind, estimates, figures
 from marigold_rec.analysis.report import Slice
+from marigold_rec.analysis.row_arrays import chunks, empty, rows_where, taken
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.slicing import Slicing
 
@@ -51,11 +53,15 @@ def slice_reports(
 ) -> Iterator[Slice]:
     """`whole`: the headline figure over all of the task's rows. q-values are not set yet."""
     for slicing in slicings:
-        code_N = slicing.code_N[task.which_N]
+        code_N = taken(slicing.code_N, task.which_N)
         for code, value in enumerate(slicing.values):
-            place_n = np.flatnonzero(code_N == code)
+            place_n = _rows_of(code_N, code)
             if len(place_n):
                 yield _slice_report(task, whole, slicing.name, value, place_n, confidence, ndcg_at)
+
+
+def _rows_of(code_N: NDArray[np.int32], code: int) -> NDArray[np.intp]:
+    return rows_where(len(code_N), lambda part: code_N[part] == code)
 
 
 def worst_first(slices: Iterable[Slice]) -> tuple[Slice, ...]:
@@ -91,17 +97,17 @@ def _slice_report(
     users = None
     if rows.user_N is not None:
         # Numbered anew: influences as long as all users, for each slice, would cost too much.
-        users, user_N = np.unique(rows.user_N, return_inverse=True)
-        rows = rows.with_users(user_N.astype(np.int32))
+        users, user_N = _numbered_anew(rows.user_N)
+        rows = rows.with_users(user_N)
     new = estimates(task.kind, rows, ndcg_at)
     old = None
     if task.old is not None:
-        old = estimates(task.kind, rows.with_scores(task.old.score_N[place_n]), ndcg_at)
+        old = estimates(task.kind, rows.with_scores(taken(task.old.score_N, place_n)), ndcg_at)
     metric = HEADLINE[task.kind]
     if old is not None:
         found = difference(new[metric], old[metric], confidence)
     else:
-        clusters = place_n if users is None else users.astype(np.intp)
+        clusters = place_n if users is None else users
         found = _against_whole(new[metric], whole, clusters, confidence)
     if found is not None and not _is_testable(task.kind, rows):
         found = Difference(found.delta, None, None, None)
@@ -111,7 +117,7 @@ def _slice_report(
         task=task.name,
         rows=len(rows),
         users=None if users is None else len(users),
-        positives=int((rows.label_N == 1).sum()) if task.kind == "binary" else None,
+        positives=int(np.count_nonzero(rows.label_N)) if task.kind == "binary" else None,
         figures=figures(new, old, confidence),
         metric=metric,
         against="all rows" if old is None else "baseline",
@@ -160,6 +166,23 @@ def _log_odds(found: Estimate) -> Estimate | None:
 
 
 def _is_testable(kind: Kind, rows: Rows) -> bool:
-    clusters = np.arange(len(rows)) if rows.user_N is None else rows.user_N
-    classes = [rows.label_N == 0, rows.label_N == 1] if kind == "binary" else [slice(None)]
-    return all(len(np.unique(clusters[rows_n])) >= _MIN_USERS for rows_n in classes)
+    of_class_C = np.zeros((2, len(rows) if rows.user_N is None else num_codes(rows.user_N)), bool)
+    for part in chunks(len(rows)):
+        is_one_n = rows.label_N[part] != 0 if kind == "binary" else np.zeros(1, bool)
+        cluster_n = np.arange(part.start, part.stop) if rows.user_N is None else rows.user_N[part]
+        of_class_C[is_one_n.astype(np.intp), cluster_n] = True
+    classes = of_class_C if kind == "binary" else of_class_C[:1]
+    return bool((np.count_nonzero(classes, axis=1) >= _MIN_USERS).all())
+
+
+def _numbered_anew(user_N: Codes) -> tuple[NDArray[np.intp], Codes]:
+    """(the users that have a row, ascending; each row's place among them)."""
+    is_there = np.zeros(num_codes(user_N), np.bool_)
+    for part in chunks(len(user_N)):
+        is_there[user_N[part]] = True
+    place = np.cumsum(is_there, dtype=np.int32)
+    place -= 1
+    anew_N = empty(len(user_N), np.int32)
+    for part in chunks(len(user_N)):
+        anew_N[part] = place[user_N[part]]
+    return np.flatnonzero(is_there), anew_N

@@ -13,6 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from marigold_rec.analysis.codes import with_one_dictionary
+from marigold_rec.analysis.row_arrays import chunks, empty, rows_where, taken
+
 MOST_VALUES = 50
 """Categories that get a slice of their own; the rarer ones share `other`."""
 
@@ -44,8 +47,13 @@ def slicing(name: str, column: pa.ChunkedArray) -> Slicing:
     code_N, values = value_codes(column)
     is_number = pat.is_integer(column.type) or pat.is_floating(column.type)
     if is_number and len(values) > MOST_VALUES:
-        # Not safe: ids beyond 2**53 are rounded, and not refused.
-        return deciles(name, column.cast(pa.float64(), safe=False).to_numpy())
+        value_N, start = empty(len(column), np.float64), 0
+        for chunk in column.chunks:
+            # Not safe: ids beyond 2**53 are rounded, and not refused.
+            floats = chunk.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            value_N[start : start + len(chunk)] = floats
+            start += len(chunk)
+        return deciles(name, value_N)
     return _categories(name, code_N, values)
 
 
@@ -53,23 +61,31 @@ def value_codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
     """(number of each row's value, the distinct values); the number is their count for a null."""
     if pat.is_null(column.type):  # Arrow can't unify dictionaries of nothing
         column = column.cast(pa.string())
-    encoded = column.dictionary_encode().unify_dictionaries()
+    encoded = with_one_dictionary(column.dictionary_encode())
     values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], column.type)
-    chunks = [chunk.indices.fill_null(len(values)).to_numpy() for chunk in encoded.chunks]
-    return np.concatenate([np.empty(0, np.int32), *chunks]), values
+    code_N, start = empty(len(column), np.int32), 0
+    for chunk in encoded.chunks:
+        code_N[start : start + len(chunk)] = chunk.indices.fill_null(len(values)).to_numpy()
+        start += len(chunk)
+    return code_N, values
 
 
 def deciles(name: str, value_N: NDArray[np.float64]) -> Slicing:
     """Ten parts of equally many rows, fewer where values are tied; NaN apart."""
-    is_known_N = ~np.isnan(value_N)
-    known = value_N[is_known_N]
+    known = taken(value_N, rows_where(len(value_N), lambda part: ~np.isnan(value_N[part])))
+    code_N = empty(len(value_N), np.int32)
     if not len(known):
-        return Slicing(name, np.zeros(len(value_N), np.int32), ("missing",))
-    ends = np.unique(np.quantile(known, np.arange(1, _PARTS) / _PARTS, method="inverted_cdf"))
-    ends = ends[ends < known.max()]
-    code_N = np.searchsorted(ends, value_N, side="left").astype(np.int32)
-    code_N[~is_known_N] = len(ends) + 1
-    limits = _texts([known.min(), *ends, known.max()])
+        code_N[:] = 0
+        return Slicing(name, code_N, ("missing",))
+    lowest, highest = known.min(), known.max()
+    shares = np.arange(1, _PARTS) / _PARTS
+    ends = np.unique(np.quantile(known, shares, method="inverted_cdf", overwrite_input=True))
+    ends = ends[ends < highest]
+    for part in chunks(len(value_N)):
+        value_n = value_N[part]
+        code_n = np.searchsorted(ends, value_n, side="left")
+        code_N[part] = np.where(np.isnan(value_n), len(ends) + 1, code_n)
+    limits = _texts([lowest, *ends, highest])
     names = [f"above {low} to {high}" for low, high in pairwise(limits)]
     names[0] = limits[0] if limits[0] == limits[1] else f"{limits[0]} to {limits[1]}"
     return Slicing(name, code_N, (*names, "missing"))
@@ -87,8 +103,10 @@ def new_or_known(name: str, count_N: NDArray[np.int64]) -> Slicing:
 
 
 def _categories(name: str, code_N: NDArray[np.int32], values: pa.Array) -> Slicing:
-    """The most frequent first; beyond MOST_VALUES they share one slice."""
-    rows = np.bincount(code_N, minlength=len(values) + 1)  # the last one counts the nulls
+    """The most frequent first; beyond MOST_VALUES they share one slice. Writes over `code_N`."""
+    rows = np.zeros(len(values) + 1, np.intp)  # the last one counts the nulls
+    for part in chunks(len(code_N)):
+        np.add.at(rows, code_N[part], 1)
     order = np.argsort(-rows, kind="stable")
     order = order[rows[order] > 0]
     place = np.zeros(len(rows), np.int32)
@@ -99,7 +117,9 @@ def _categories(name: str, code_N: NDArray[np.int32], values: pa.Array) -> Slici
     names = ["missing" if value is None else str(value) for value in shown.to_pylist()]
     if len(order) > MOST_VALUES:
         names.append(f"other ({len(order) - MOST_VALUES:,} values)")
-    return Slicing(name, place[code_N], tuple(names))
+    for part in chunks(len(code_N)):
+        code_N[part] = place[code_N[part]]
+    return Slicing(name, code_N, tuple(names))
 
 
 def _texts(values: Sequence[float]) -> list[str]:

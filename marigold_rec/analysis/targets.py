@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_rec.analysis.row_arrays import chunks
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.config.tasks import Task
 
@@ -34,14 +35,17 @@ class Target:
         """float32 [N]."""
         score_N = files.score(self.tasks[0])
         for task in self.tasks[1:]:
-            score_N = score_N * files.score(task)
+            score_N *= files.score(task)
         return score_N
 
     def label_of(self, files: ScoreFiles) -> NDArray[np.float32]:
         """float32 [N]; NaN where not observed."""
         label_N = files.label(self.tasks[0])
         for task in self.tasks[1:]:
-            label_N = np.where(label_N == 1, files.label(task), label_N)
+            other_N = files.label(task)
+            for part in chunks(len(label_N)):
+                label_n = label_N[part]
+                np.copyto(label_n, other_N[part], where=label_n == 1)
         return label_N
 
 

@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from marigold_rec.analysis.estimate import ClusterSums, Estimate, chunks, weights
+from marigold_rec.analysis.estimate import ClusterSums, Estimate, weights
 from marigold_rec.analysis.pairs import pairs_of_rows
+from marigold_rec.analysis.row_arrays import chunks
 from marigold_rec.analysis.rows import Float64s, Rows
 
 FIGURES = ("mae_s", "rmse_s", "r2_log", "xauc")

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from marigold_rec.analysis import estimate
+from marigold_rec.analysis import row_arrays
 from marigold_rec.analysis.binary import FIGURES, binary_estimates
 from marigold_rec.analysis.estimate import SCALES, standard_error
 from marigold_rec.analysis.rows import Rows
@@ -50,7 +50,7 @@ def _ece(rows: Rows, num_bins: int = 20) -> float:
 def test_equals_scikit_learn(
     scores: str, weights: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "_CHUNK", chunk)
+    monkeypatch.setattr(row_arrays, "_CHUNK", chunk)
     rows = _rows(scores, weights)
     found: dict[str, Any] = _values(rows)
     assert tuple(found) == FIGURES
@@ -79,7 +79,7 @@ def test_equals_scikit_learn(
 def test_influences_are_derivatives(
     scores: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "_CHUNK", chunk)
+    monkeypatch.setattr(row_arrays, "_CHUNK", chunk)
     rows = _users(_rows(scores, "some_zero", 60), 8)
     if scores == "equal":  # the auc would not depend on the weights: let one score differ
         rows.score_N[np.flatnonzero(rows.label_N)[0]] = 0.4

@@ -110,8 +110,8 @@ def test_gxauc_is_all_pairs_averaged_over_users(
 
 def _set_block_rows(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
     monkeypatch.setattr(codes.blocks_of_whole_codes, "__defaults__", (block_rows,))
-    monkeypatch.setattr(codes.rows_by_code, "__defaults__", (block_rows,))
-    assert by_user.rows_by_code is codes.rows_by_code
+    monkeypatch.setattr(codes.columns_by_code, "__defaults__", (block_rows,))
+    assert by_user.columns_by_code is codes.columns_by_code
 
 
 _ROW = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 9), st.integers(1, 3))

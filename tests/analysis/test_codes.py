@@ -15,9 +15,9 @@ from marigold_rec.analysis import codes as codes_module
 from marigold_rec.analysis.codes import (
     blocks_of_whole_codes,
     code_keys,
+    columns_by_code,
     float_bits,
     num_codes,
-    rows_by_code,
     user_codes,
 )
 
@@ -103,7 +103,7 @@ def test_a_walk_sees_each_row_once_and_each_code_in_one_block(
     codes: list[int], block_rows: int
 ) -> None:
     code_N = np.array(codes, np.int32)
-    blocks = list(rows_by_code(code_N, block_rows))
+    blocks = list(columns_by_code(code_N, [np.arange(len(codes))], block_rows))
     seen = [set(code.tolist()) for code, _ in blocks]
     assert sum(len(codes) for codes in seen) == len(set(codes)), "no code in two blocks"
     rows = np.concatenate([row for _, row in blocks] or [np.empty(0, np.intp)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, sem
 
-from marigold_rec.analysis import estimate
+from marigold_rec.analysis import row_arrays
 from marigold_rec.analysis.estimate import (
     ClusterSums,
     Difference,
@@ -32,12 +32,12 @@ def _mean(values: np.ndarray) -> Estimate:
 
 
 def test_sums_by_cluster_are_those_of_bincount(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "_CHUNK", 3)
+    monkeypatch.setattr(row_arrays, "_CHUNK", 3)
     user, values = [4, 0, 4, 1, 1, 4, 0], np.arange(7.0)
     for num_clusters in (None, 9):
         clusters = ClusterSums(_rows(user), num_clusters)
         sums = clusters.zeros()
-        for part in estimate.chunks(7):
+        for part in row_arrays.chunks(7):
             clusters.add(sums, clusters.of(part), values[part])
         np.testing.assert_array_equal(sums, np.bincount(user, values, num_clusters or 5))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from marigold_rec.analysis import estimate, numbering
+from marigold_rec.analysis import numbering, row_arrays
 from marigold_rec.analysis.numbering import integer_codes
 
 
@@ -32,7 +32,7 @@ def test_any_integers_in_any_chunks(
     chunk: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estimate, "_CHUNK", chunk)
+    monkeypatch.setattr(row_arrays, "_CHUNK", chunk)
     generator = np.random.default_rng(0)
     limits = np.iinfo(dtype)
     ids = generator.integers(limits.min, limits.max, 90, dtype, endpoint=True)

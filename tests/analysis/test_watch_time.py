@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from marigold_rec.analysis import estimate
+from marigold_rec.analysis import row_arrays
 from marigold_rec.analysis.estimate import SCALES, standard_error
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.watch_time import FIGURES, watch_time_estimates
@@ -30,7 +30,7 @@ def _rows(seconds: str, weights: str, num_rows: int = 500) -> Rows:
 def test_equals_scikit_learn_and_the_training_metrics(
     seconds: str, weights: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "_CHUNK", chunk)
+    monkeypatch.setattr(row_arrays, "_CHUNK", chunk)
     rows = _rows(seconds, weights)
     estimates = watch_time_estimates(rows)
     assert tuple(estimates) == FIGURES
@@ -57,7 +57,7 @@ def test_equals_scikit_learn_and_the_training_metrics(
 def test_influences_are_derivatives(
     seconds: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "_CHUNK", chunk)
+    monkeypatch.setattr(row_arrays, "_CHUNK", chunk)
     rows = _rows(seconds, "some_zero", 60)
     user = np.random.default_rng(3).integers(0, 8, len(rows)).astype(np.int32)
     check_influences(watch_time_estimates, replace(rows, user_N=user), 8)

@@ -106,6 +106,20 @@ def test_the_same_on_any_number_of_ranks(runs: Path, tmp_path: Path, num_ranks: 
     assert together == alone
 
 
+def test_the_same_where_memory_is_short(runs: Path, tmp_path: Path) -> None:
+    """To the bit: the judging goes on in files, of which none is left."""
+    settings = ("--slices", "country,price", "--baseline", str(runs / "runs" / "b"))
+    in_memory = evaluate(runs, tmp_path / "one", *settings)
+    on_disk = evaluate(runs, tmp_path / "two", *settings, "evaluation.memory_gib=1e-6")
+    assert on_disk.pop("created") >= in_memory.pop("created")
+    assert on_disk == in_memory
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
+
+
 def test_rows_cut_between_other_batches_change_next_to_nothing(runs: Path, tmp_path: Path) -> None:
     alone = evaluate(runs, tmp_path / "one", "data.eval_batch_size=64")
     together = evaluate(runs, tmp_path / "many", "data.eval_batch_size=171", num_ranks=2)
