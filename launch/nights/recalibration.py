@@ -2,9 +2,9 @@
 
 What a model says of late labels is known late: each night asks what the model that was published
 `matures_h` ago said of the days that judged it then, which were new to it, and whose labels are
-final only now. That is the night's own finding. Where `nightly.recalibration.nights` is set, the
-difference of the mean label's and the mean prediction's logit, over so many such nights, moves the
-predictions of tonight's model (tasks[].logit_offset). Tasks without `matures_h` are left alone.
+final only now. The difference of the mean label's and the mean prediction's logit, over the newest
+few such nights, moves the predictions of tonight's model (tasks[].logit_offset): a steady bias is
+taken back, whatever makes it. Tasks without `matures_h` are left alone.
 """
 
 from __future__ import annotations

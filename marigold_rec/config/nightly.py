@@ -15,7 +15,7 @@ class RecalibrationConfig(Section):
     """Of the binary tasks with `matures_h`: what their served predictions were off, taken back."""
 
     nights: int = Field(
-        default=0,
+        default=3,
         ge=0,
         description="The newest so many published models whose own days have final labels by now: "
         "what they were off moves tonight's predictions. 0: it is measured, and nothing is moved.",

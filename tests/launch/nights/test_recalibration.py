@@ -82,8 +82,9 @@ def test_of_few_positives_nothing_is_concluded() -> None:
     assert offset_of(RULES, [])[0] == 0
 
 
-def test_by_default_it_is_measured_and_nothing_is_moved() -> None:
-    offset, sentence = offset_of(RecalibrationConfig(), [finding(0.3), finding(0.9, positives=900)])
+def test_without_nights_it_is_measured_and_nothing_is_moved() -> None:
+    off = RecalibrationConfig(nights=0)
+    offset, sentence = offset_of(off, [finding(0.3), finding(0.9, positives=900)])
     assert offset == 0
     assert "0.900 of the 900 positives" in sentence
     assert "nothing is moved" in sentence
@@ -155,7 +156,8 @@ def test_a_night_learns_from_its_own_finding_and_those_before(tmp_path: Path) ->
     two = [finding(0.5), finding(0.8)]
     assert made.offsets == {"cvr": offset_of(RULES, two)[0]}
     assert read_recalibration(folder) == made
-    assert recalibrate(RecalibrationConfig(), tasks, plan(7), folder).offsets == {}
+    off = RecalibrationConfig(nights=0)
+    assert recalibrate(off, tasks, plan(7), folder).offsets == {}
 
 
 # --- whole nights --------------------------------------------------------------------------------
