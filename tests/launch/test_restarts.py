@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -33,9 +30,9 @@ from tests.support.launches import (
 from tests.support.patience import watched
 from tests.support.ranks import rank_outcomes
 from tests.support.runs import default_setup
+from tests.support.torchrun import Torchrun
 
 _STEPS = 8
-_ROOT = Path(__file__).resolve().parents[2]
 _SETTINGS = (
     "model.dropout=0.2",
     "logging.every_n_steps=3",
@@ -62,30 +59,17 @@ end_process(main)
 
 def _torchrun(
     folder: Path, config: Path, *arguments: str, faults: Any = (), restarts: int = 0
-) -> tuple[subprocess.Popen[bytes], Path]:
+) -> tuple[Torchrun, Path]:
     script, log = folder / "faulty_train.py", folder / "log.txt"
     script.write_text(_FAULTY.format(faults=faults))
-    with log.open("a") as said:
-        command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node=2", f"--max-restarts={restarts}", str(script)),
-            *("--config", str(config), *_SETTINGS, *arguments),
-        ]
-        # The script lies elsewhere, and `tests` is not part of the installed project.
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": path}
-        return subprocess.Popen(command, stdout=said, stderr=said, env=environment), log
+    options = ("--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}", str(script))
+    return Torchrun(*options, "--config", str(config), *_SETTINGS, *arguments, log=log), log
 
 
-def _end_of(process: subprocess.Popen[bytes], timeout_s: float) -> int:
+def _end_of(process: Torchrun) -> int:
     """Ends within seconds of the last thing that its ranks did, if they hang."""
-    try:
-        with watched(process, limit_s=timeout_s):
-            return process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()  # passes it on to its ranks, as a kill would not
-            process.wait(timeout=40)
+    with watched(process):
+        return process.wait()
 
 
 def _tensorboard(run: Path) -> dict[str, list[int]]:
@@ -95,7 +79,6 @@ def _tensorboard(run: Path) -> dict[str, list[int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_torchrun_brings_a_killed_run_back(tmp_path: Path) -> None:
     """Each rank dies once; between the starts the folder's lock is free and nothing is doubled."""
     config = default_setup(tmp_path, rows=1000)
@@ -106,7 +89,7 @@ def test_torchrun_brings_a_killed_run_back(tmp_path: Path) -> None:
     process, log = _torchrun(
         tmp_path, config, faults=[(0, 5, 1, "die"), (1, 7, 0, "die")], restarts=2
     )
-    code, said = _end_of(process, 180), log.read_text()
+    code, said = _end_of(process), log.read_text()
     assert code == 0, said
     assert said.count("resumed from ") == 2, said
     assert "another process is writing" not in said
@@ -131,35 +114,28 @@ def test_torchrun_brings_a_killed_run_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_torchrun_gives_up_when_no_restart_is_left(tmp_path: Path) -> None:
     config = default_setup(tmp_path, rows=1000)
     process, log = _torchrun(tmp_path, config, faults=[(0, 5, 1, "die")])
-    assert _end_of(process, 90) == 1, log.read_text()
+    assert _end_of(process) == 1, log.read_text()
     run = tmp_path / "runs/test"
     assert (summary(run)["status"], summary(run)["exit_code"]) == ("failed", 1)
     assert "step-000000002" in checkpoints(run)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_stop_of_torchrun_is_no_failure_to_restart(tmp_path: Path) -> None:
     """`docker stop` and schedulers signal torchrun, which passes it on: the ranks save and leave
     with 143, and torchrun starts nothing anew though it may.
     """
-    config = default_setup(tmp_path, rows=100_000)
-    process, log = _torchrun(tmp_path, config, "checkpoint.every_n_steps=100000", restarts=3)
-    try:
-        deadline = time.monotonic() + 90
-        with watched(process):
-            while "step   6/" not in log.read_text() and time.monotonic() < deadline:
-                time.sleep(0.1)
-            process.send_signal(signal.SIGTERM)
-            code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    config = default_setup(tmp_path, rows=1000)
+    long = ("run.epochs=1000", "checkpoint.every_n_steps=100000")
+    process, log = _torchrun(tmp_path, config, *long, restarts=3)
+    with watched(process):
+        while process.poll() is None and not re.search(r"step +6/", log.read_text()):
+            time.sleep(0.05)
+        process.terminate()
+        code = process.wait()
     run, said = tmp_path / "runs/test", log.read_text()
     assert code != 0
     assert (summary(run)["status"], summary(run)["exit_code"]) == ("stopped", 143), said
@@ -168,12 +144,11 @@ def test_a_stop_of_torchrun_is_no_failure_to_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_stop_of_one_rank_alone_saves_and_is_restarted(tmp_path: Path) -> None:
     """All ranks save and leave with 143; to torchrun that is a failure: it starts the run anew."""
     config = default_setup(tmp_path, rows=1000)
     process, log = _torchrun(tmp_path, config, faults=[(0, 4, 1, "ask_to_stop")], restarts=1)
-    assert _end_of(process, 120) == 0, log.read_text()
+    assert _end_of(process) == 0, log.read_text()
     assert "resumed from " in log.read_text()
     assert "at step 5\n" in log.read_text()
     assert summary(tmp_path / "runs/test")["status"] == "done"

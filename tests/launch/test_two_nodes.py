@@ -2,83 +2,54 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.launches import (
-    checkpoint_tensors,
-    checkpoints,
-    codes,
-    launch_train,
-    strict_json,
-    summary,
-)
+from tests.support.launches import checkpoint_tensors, checkpoints, strict_json, summary
 from tests.support.patience import watched
 from tests.support.ranks import free_port
 from tests.support.runs import default_setup
+from tests.support.torchrun import Torchrun
 
 # The same number of threads everywhere: sums of floats depend on it.
 _ALIKE = ("distributed.threads_per_rank=1", "distributed.timeout_s=60")
 
 
-def _torchrun(rendezvous: tuple[str, ...], arguments: tuple[str, ...], log: Path) -> Any:
-    command = (sys.executable, "-m", "torch.distributed.run", *rendezvous)
-    with log.open("w") as said:
-        return subprocess.Popen(
-            [*command, "launch/train.py", *arguments], stdout=said, stderr=subprocess.STDOUT
-        )
-
-
-def _wait(agents: list[Any], logs: list[Path], timeout_s: float) -> None:
-    """Until all have ended, or one has failed; what they said if they did not end well."""
+def _train(agents: Mapping[Path, tuple[str, ...]], *arguments: str) -> None:
+    """Until all agents (log -> torchrun's own options) have ended well, or one has not."""
+    command = ("launch/train.py", *arguments)
+    running = [Torchrun(*options, *command, log=log) for log, options in agents.items()]
     try:
-        with watched(*agents, limit_s=timeout_s):
-            while any(agent.poll() is None for agent in agents):
-                if any(agent.poll() for agent in agents):
-                    break
-                time.sleep(0.1)
-        codes = [agent.poll() for agent in agents]
+        with watched(*running):
+            while None in (codes := [agent.poll() for agent in running]) and not any(codes):
+                time.sleep(0.05)
     finally:
-        for agent in agents:
-            if agent.poll() is None:
-                agent.terminate()  # passes it on to its ranks, as a kill would not
-                try:
-                    agent.wait(timeout=20)
-                except subprocess.TimeoutExpired:
-                    agent.kill()
-                    agent.wait()
-    said = "\n".join(f"--- {log.name}\n{log.read_text()}" for log in logs)
-    assert codes == [0] * len(agents), f"exit codes {codes} after {timeout_s} s\n{said}"
+        for agent in running:
+            agent.kill()
+            agent.wait()
+    assert codes == [0] * len(running)
 
 
-def _two_nodes(arguments: tuple[str, ...], folder: Path, timeout_s: float) -> None:
+def _two_nodes(arguments: tuple[str, ...], folder: Path) -> None:
     endpoint = f"127.0.0.1:{free_port()}"
-    agents, logs = [], []
-    for node in range(2):
-        rendezvous = (
-            "--nnodes=2",
-            "--nproc-per-node=1",
-            f"--node-rank={node}",
-            "--rdzv-backend=c10d",
-            f"--rdzv-endpoint={endpoint}",
-            "--rdzv-id=test",
-            # The host's own name may lead nowhere in a container.
-            "--local-addr=127.0.0.1",
-        )
-        logs.append(folder / f"node-{node}.log")
-        agents.append(_torchrun(rendezvous, arguments, logs[-1]))
-    _wait(agents, logs, timeout_s)
+    options = (
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={endpoint}",
+        "--rdzv-id=test",
+        # The host's own name may lead nowhere in a container.
+        "--local-addr=127.0.0.1",
+    )
+    agents = {folder / f"node-{n}.log": (*options, f"--node-rank={n}") for n in range(2)}
+    _train(agents, *arguments)
 
 
-def _one_node(arguments: tuple[str, ...], folder: Path, timeout_s: float) -> None:
-    log = folder / "one-node.log"
-    agent = _torchrun(("--standalone", "--nproc-per-node=2"), arguments, log)
-    _wait([agent], [log], timeout_s)
+def _one_node(arguments: tuple[str, ...], folder: Path) -> None:
+    _train({folder / "one-node.log": ("--standalone", "--nproc-per-node=2")}, *arguments)
 
 
 def _figures(run: Path) -> list[dict[str, float]]:
@@ -114,14 +85,13 @@ def test_two_nodes_equal_one_node_to_the_bit(tmp_path: Path) -> None:
         "sharding.tables={user: row_wise, item: table_wise, price_band: table_wise}",
         *_ALIKE,
     )
-    assert codes(launch_train(config, *settings)) == [0, 0]
-    arguments = ("--config", str(config), *settings, "run.name=test_two")
-    _two_nodes(arguments, tmp_path, timeout_s=60)
+    arguments = ("--config", str(config), *settings)
+    _one_node(arguments, tmp_path)
+    _two_nodes((*arguments, "run.name=test_two"), tmp_path)
     _compare(tmp_path, tmp_path / "runs", "test")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_two_nodes_equal_one_node_on_the_demo(tmp_path: Path) -> None:
     arguments = (
         "--config",
@@ -131,6 +101,6 @@ def test_two_nodes_equal_one_node_on_the_demo(tmp_path: Path) -> None:
         "run.device=cpu",
         *_ALIKE,
     )
-    _one_node(arguments, tmp_path, timeout_s=240)
-    _two_nodes((*arguments, "run.name=ctr_cvr_two"), tmp_path, timeout_s=240)
+    _one_node(arguments, tmp_path)
+    _two_nodes((*arguments, "run.name=ctr_cvr_two"), tmp_path)
     _compare(tmp_path, tmp_path / "runs", "ctr_cvr")

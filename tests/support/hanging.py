@@ -2,8 +2,9 @@
 
     HANG_AT=5 pytest -p tests.support.hanging tests/training/test_saves.py
 
-Every call of run_ranks meets this at its 5th collective, if it gets so far. Once a test of a file
-has, the file's others are left out. A table of how long each of those tests took until it failed is
+Every call of run_ranks meets this at its 5th collective, if it gets so far, and so does every start
+of a forked torchrun (HANG_START=1: only starts after the first restart). Once a test of a file has,
+the file's others are left out. A table of how long each of those tests took until it failed is
 printed at the end, and written to $HANG_TABLE as JSON.
 """
 
@@ -19,14 +20,15 @@ from typing import Any
 
 import pytest
 
-from tests.support import ranks
+from tests.support import ranks, torchrun
 from tests.support.ranks import _Setup
 
 _COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "all_gather_into_tensor",
                 "all_to_all_single", "barrier", "broadcast", "broadcast_object_list", "gather",
                 "gather_object", "scatter_object_list", "reduce_scatter_tensor")  # fmt: skip
 _FOLDER = "HANG_FOLDER"
-_rank_main = ranks._rank_main
+_rank_main, _agent_main = ranks._rank_main, torchrun._agent_main
+_become = torchrun._become
 _hung: dict[str, dict[str, Any]] = {}
 
 
@@ -35,6 +37,20 @@ def hanging_rank_main(setup: _Setup, call: bytes) -> None:
     if setup.world_size > 1 and setup.rank == setup.world_size - 1:
         _install(int(setup.environ["HANG_AT"]), Path(setup.environ[_FOLDER]))
     _rank_main(setup, call)
+
+
+def hanging_agent_main(*arguments: Any) -> None:
+    """One torchrun; the last rank of all its nodes hangs."""
+    torchrun._become = _become_hanging
+    _agent_main(*arguments)
+
+
+def _become_hanging(command: tuple[str, ...], environ: dict[str, str]) -> None:
+    is_last = int(environ["RANK"]) == int(environ["WORLD_SIZE"]) - 1
+    start = int(environ["TORCHELASTIC_RESTART_COUNT"])
+    if is_last and start >= int(environ.get("HANG_START", "0")):
+        _install(int(environ["HANG_AT"]), Path(environ[_FOLDER]))
+    _become(command, environ)
 
 
 def _install(at: int, folder: Path) -> None:
@@ -57,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("HANG_AT", "1")
     os.environ[_FOLDER] = tempfile.mkdtemp(prefix="hanging-")
     ranks._rank_main = hanging_rank_main
+    torchrun._agent_main = hanging_agent_main
     # So that its seconds count for none of the tests.
     ranks.run_ranks(os.getpid, 1, init_group=False)
 

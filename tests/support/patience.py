@@ -3,9 +3,11 @@
 A limit of wall-clock time that is short enough for a hang is too short for a loaded machine. Both
 rules here look at the processes' own clocks instead (Linux, /proc):
 
-- idle: all of them together have used next to no CPU for IDLE_S, waited for none, nor for a disk;
-- limit: the wall-clock time that is left when the time in which one of them stood in the queue for
-  a CPU is taken off. On a quiet machine that is the wall-clock time.
+- idle: all of them together have used next to no CPU for IDLE_S, and have not waited for one most
+  of the time, nor for a disk;
+- limit: the wall-clock time that is left when the time in which a thread of theirs stood in the
+  queue for a CPU is taken off. On a quiet machine that is the wall-clock time. There is one for
+  each call, and one for all that a test calls one after the other.
 
 So a rank that waits for ever is noticed IDLE_S after the last thing that happened, and one that
 turns in circles at its limit, whatever else runs here.
@@ -15,7 +17,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections import deque
@@ -23,15 +24,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 IDLE_S = 10.0
 LIMIT_S = 20.0
 MOST_S = 25.0
 """A hang must end a test within 30 s: what a call of run_ranks may ask for at most."""
-# A gloo group that waits for nothing wakes up a hundred times a second: below 1 % of a CPU each.
-_IDLE_SHARE = 0.05
+TEST_S = 27.0
+"""For a test and all its calls, and as much for the fixtures that it sets up."""
+# Of a CPU, for all and for each at least: a gloo group that waits for nothing wakes up a hundred
+# times a second, a torchrun ten times, which takes about 1 %.
+_IDLE_SHARE, _IDLE_SHARE_OF_ONE = 0.05, 0.02
+# Who has something to do, and no CPU to do it on, queues all the time. Who only wakes up now and
+# then queues, too, on a loaded machine, but less.
+_QUEUE_SHARE = 0.5
 _LOOK_S = 0.25
+_LONGEST_WAIT_S = 2.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class _Process(Protocol):
+    """subprocess.Popen, and what else has been started."""
+
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -40,9 +55,36 @@ class _Clocks:
 
     used: float
     """CPU time of all its threads."""
-    queued: float
-    """How long its main thread could have run, and had no CPU."""
+    queued: dict[int, float]
+    """By thread: how long it could have run, and had no CPU."""
     is_at_disk: bool
+
+
+_NOTHING = _Clocks(0.0, {}, False)
+
+
+class _Test:
+    """How long the test that runs now has had, on the clock that stands still in a queue."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """With its phase, and empty where no test runs: then there is no limit."""
+        self.queued = 0.0
+        self._started = time.monotonic()
+
+    def is_over(self, now: float) -> bool:
+        return bool(self.name) and now - self._started - self.queued > TEST_S
+
+
+_test = _Test("")
+
+
+def _this_test() -> _Test:
+    global _test
+    name = os.environ.get("PYTEST_CURRENT_TEST", "")
+    if name != _test.name:
+        _test = _Test(name)
+    return _test
 
 
 class Patience:
@@ -50,47 +92,64 @@ class Patience:
 
     def __init__(self, limit_s: float = LIMIT_S, idle_s: float = IDLE_S) -> None:
         self._limit_s, self._idle_s = limit_s, idle_s
+        self._test = _this_test() if limit_s <= MOST_S else _Test("")
         self._started = time.monotonic()
         self._last: dict[int, _Clocks] = {}
-        self._queued = 0.0
-        self._looked = 0.0
-        self._activity: deque[tuple[float, float]] = deque()
-        """(when, seconds of CPU used or waited for since the look before)."""
+        self._queued = self._waits = 0.0
+        self._looked = self._started
+        self._activity: deque[tuple[float, float, float]] = deque()
+        """(when, seconds of CPU used, and queued for by a first thread, since the look before)."""
 
     def verdict(self, pids: Sequence[int]) -> str | None:
         """None: they may go on. Otherwise why not, as the end of a sentence."""
         now = time.monotonic()
         if now - self._looked < _LOOK_S:
             return None
-        self._looked = now
+        before_s, self._looked = self._looked, now
         found = {pid: clocks for pid in pids if (clocks := _clocks(pid)) is not None}
-        queued = used = 0.0
+        used = waited = waited_first = 0.0
         for pid, clocks in found.items():
-            before = self._last.get(pid, _Clocks(0.0, 0.0, False))
-            queued += clocks.queued - before.queued
+            before = self._last.get(pid, _NOTHING)
             used += clocks.used - before.used
+            for thread, seconds in clocks.queued.items():
+                more = seconds - before.queued.get(thread, 0.0)
+                waited = max(waited, more)
+                if thread == pid:
+                    waited_first = max(waited_first, more)
         has_changed = found.keys() != self._last.keys()  # one has begun or ended
         at_disk = any(clocks.is_at_disk for clocks in found.values())
         self._last = found
-        self._queued += queued
-        self._activity.append((now, self._idle_s if has_changed or at_disk else used + queued))
+        self._waits += waited  # counted at its end: it may have been longer than a look ago
+        lost = min(self._waits, now - before_s)
+        self._waits = min(self._waits - lost, _LONGEST_WAIT_S)
+        self._queued += lost
+        self._test.queued += lost
+        self._activity.append((now, self._idle_s if has_changed or at_disk else used, waited_first))
         while now - self._activity[0][0] > self._idle_s:
             self._activity.popleft()
         if now - self._started - self._queued > self._limit_s:
             return f"did not finish in {self._limit_s:g} s"
+        if self._test.is_over(now):
+            return f"did not finish in the {TEST_S:g} s of their test"
         is_whole = now - self._started > self._idle_s
-        if is_whole and sum(s for _, s in self._activity) < _IDLE_SHARE * self._idle_s:
+        share = max(_IDLE_SHARE, _IDLE_SHARE_OF_ONE * len(found))
+        has_worked = sum(used for _, used, _ in self._activity) >= share * self._idle_s
+        has_queued = sum(waited for _, _, waited in self._activity) > _QUEUE_SHARE * self._idle_s
+        if is_whole and not has_worked and not has_queued:
             return f"did not finish, and did nothing for {self._idle_s:g} s"
         return None
 
 
 @contextmanager
 def watched(
-    *processes: subprocess.Popen[bytes] | subprocess.Popen[str],
-    limit_s: float = 240.0,
+    *processes: _Process,
+    limit_s: float = MOST_S,
     idle_s: float = IDLE_S,
 ) -> Iterator[None]:
-    """Kills these processes and all below them once their patience is over, and fails then."""
+    """Kills these processes and all below them once their patience is over, and fails then.
+
+    A limit above MOST_S is for what truly takes long, in a file that docs/reliability.md names.
+    """
     over, verdicts = threading.Event(), list[str]()
     roots = [process.pid for process in processes]
 
@@ -144,10 +203,10 @@ def _clocks(pid: int) -> _Clocks | None:
     fields = _fields(folder / "stat")
     if fields is None or fields[0] in "ZX":
         return None
-    try:
-        queued = int((folder / "schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):  # a kernel without it: then the wall clock has to do
-        queued = 0.0
+    queued = {}
+    for path in folder.glob("task/*/schedstat"):
+        with suppress(OSError, IndexError):  # it has ended, or a kernel without it
+            queued[int(path.parent.name)] = int(path.read_text().split()[1]) / 1e9
     states = (_fields(path) for path in folder.glob("task/*/stat"))
     is_at_disk = any(state is not None and state[0] == "D" for state in states)
     return _Clocks((int(fields[11]) + int(fields[12])) * _TICK_S, queued, is_at_disk)

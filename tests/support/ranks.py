@@ -1,15 +1,12 @@
 """Runs a function on N real gloo ranks: a hang is a failure in seconds, and says where it hangs.
 
-The ranks are forked from a server process that has imported torch, torchrec and what a run needs,
-so that a two-rank test takes tenths of a second instead of the seconds that the imports take.
+The ranks are forked (tests/support/forking.py), so that a two-rank test takes tenths of a second.
 """
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import math
-import multiprocessing
 import os
 import pickle
 import random
@@ -25,22 +22,12 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from tests.support.forking import die_with_parent, fork_server, redirect_output
 from tests.support.patience import IDLE_S, LIMIT_S, MOST_S, Patience
 
-_PRELOAD = [
-    "numpy",
-    "torch",
-    "torch.distributed",
-    "torchrec",
-    "torchrec.distributed",
-    "pyarrow.parquet",
-    "pydantic",
-    "launch.run",
-]
 # How long the others may go on after a rank has failed: they often fail, or hang, because of it.
 _GRACE_S = 5.0
 _POLL_S = 0.02
-_PR_SET_PDEATHSIG = 1
 
 
 class RanksHungError(AssertionError):
@@ -115,8 +102,7 @@ def rank_outcomes(
     as having failed after it; without it they have until `timeout_s`.
     """
     assert timeout_s <= MOST_S, f"{timeout_s} s: a test that hangs has to end within 30 s"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context = fork_server()
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder_name:
         folder = Path(folder_name)
         port = free_port()
@@ -179,9 +165,8 @@ class _Setup:
 def _rank_main(setup: _Setup, call: bytes) -> None:
     folder = Path(setup.folder)
     try:
-        # A killed pytest takes the server with it, and the server its ranks.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        _redirect_output(folder / f"{setup.rank}.out")
+        die_with_parent()
+        redirect_output(folder / f"{setup.rank}.out")
         stacks = open(folder / f"{setup.rank}.stacks", "w")  # noqa: SIM115 - stays open for the signal handler
         faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
         _set_environment(setup)
@@ -232,16 +217,6 @@ def _set_environment(setup: _Setup) -> None:
         OMP_NUM_THREADS="1",
     )
     os.chdir(setup.cwd)
-
-
-def _redirect_output(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    # Under pytest's capture the server may have inherited other objects here.
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
 
 def _picklable(error: BaseException, text: str) -> BaseException:
