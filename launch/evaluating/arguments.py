@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
+
+from launch.checkpoint_arguments import checkpoint_parser
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,7 @@ class EvaluateArguments:
 
 def parse_arguments(description: str, argv: list[str] | None = None) -> EvaluateArguments:
     """Exits with 2 (as every config error does) when the flags are wrong."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        type=Path,
-        metavar="RUN_OR_STEP",
-        help="a run's folder (its newest good checkpoint), or one step-... folder",
-    )
+    parser = checkpoint_parser(description)
     parser.add_argument(
         "--data",
         metavar="PATH",
