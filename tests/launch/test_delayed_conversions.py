@@ -19,7 +19,8 @@ def test_labels_that_mature_take_the_bias_away(tmp_path: Path) -> None:
     subprocess.run(
         [
             sys.executable, "benchmarks/delayed_conversions.py", "--nights=4", "--seeds=1",
-            "--matures-h=48", "--rows-per-day=30000", f"--work={tmp_path / 'work'}", f"--results={tmp_path}",
+            "--matures-h=48", "--rows-per-day=30000",
+            f"--work={tmp_path / 'work'}", f"--results={tmp_path}",
         ],
         cwd=_ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
