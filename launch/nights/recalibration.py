@@ -124,9 +124,10 @@ def read_recalibration(folder: NightFolder) -> Recalibration | None:
 
 
 def _found(plan: NightPlan, folder: NightFolder, slow: Sequence[BinaryTask]) -> list[Finding]:
-    if plan.served is None:
+    file = folder.served / "report.json"
+    if plan.served is None or not file.exists():
         return []
-    report = Report.model_validate_json((folder.served / "report.json").read_bytes())
+    report = Report.model_validate_json(file.read_bytes())
     of_model = read_recalibration(NightFolder(folder.root, plan.served.model.night))
     found: list[Finding] = []
     for task in slow:
@@ -175,7 +176,9 @@ def _served(findings: Sequence[Finding]) -> str:
     positives = sum(each.positives for each in findings)
     calibration = sum(each.positives * each.calibration for each in findings) / positives
     days = _span(findings[0].days[0], findings[-1].days[1])
-    return f"served: {calibration:.3f} of the {positives:,} positives of {days}, new to the model"
+    return (
+        f"predicted {calibration:.3f} times the {positives:,} positives of {days}, then new to it"
+    )
 
 
 def _span(first: datetime.date, last: datetime.date) -> str:

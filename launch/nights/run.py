@@ -153,8 +153,7 @@ class _Nights:
                     f"night {day} was begun under another config ({plan.config_hash}, now "
                     f"{digest}); go on with the old one, or begin anew with --from data"
                 )
-            served = None if plan.served is None else plan.served.model
-            for model in (plan.base, plan.yesterday, served):
+            for model in (plan.base, plan.yesterday):
                 if model is not None:
                     _require_same(self._root, model)
             LOGGER.info("night %s goes on", day)

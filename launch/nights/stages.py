@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.nights.children import launcher, run_stage, wait_for_lock
+from launch.nights.children import StageFailedError, launcher, run_stage, wait_for_lock
 from launch.nights.day_profiles import DayProfiles
 from launch.nights.folder import NightFolder
 from launch.nights.judging import (
@@ -70,12 +70,19 @@ def note_rows(night: Night) -> None:
 
 
 def judge_served(night: Night) -> None:
-    """What an earlier model said of days then new to it, now that their late labels are final."""
+    """What an earlier model said of days then new to it, now that their late labels are final.
+
+    No night is lost over it: where that model can't be judged, the findings of others do.
+    """
     served = night.plan.served
     if served is not None:
         checkpoint = night.folder.root / served.model.checkpoint
         reads = Reads(dates=served.days, due=None)
-        _evaluate(night, "served", night.folder.served, reads, None, checkpoint)
+        try:
+            _evaluate(night, "served", night.folder.served, reads, None, checkpoint)
+        except StageFailedError as error:
+            shutil.rmtree(night.folder.served, ignore_errors=True)
+            night.say(f"what the model of {served.model.night} served is not judged: {error}")
     rules = night.config.nightly.recalibration
     made = recalibrate(rules, night.config.tasks, night.plan, night.folder)
     for task, sentence in made.sentences.items():

@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from launch.nights import stages
+from launch.nights.day_profiles import DayProfiles
 from launch.nights.folder import NightFolder
-from launch.nights.plan import NightPlan, Reads, Served
+from launch.nights.plan import Model, NightPlan, Reads, Served
+from launch.nights.publishing import Published
 from launch.nights.recalibration import (
     Finding,
     Recalibration,
@@ -25,6 +29,7 @@ from launch.nights.recalibration import (
     recalibrate,
 )
 from launch.nights.retention import drop_old_models
+from marigold_rec.config import load_config
 from marigold_rec.config.nightly import RecalibrationConfig
 from marigold_rec.config.tasks import BinaryTask, Task
 from tests.launch.nights.test_nights import NIGHTLY, day, night, nightly
@@ -65,7 +70,7 @@ def test_one_finding_brings_the_mean_prediction_to_the_mean_label() -> None:
     found = finding(0.9, offset=0.2)  # predicts 0.18 where 0.2 is right, with 0.2 added already
     offset, sentence = offset_of(RULES, [found])
     assert offset == pytest.approx(0.2 + logit(0.2) - logit(0.18), abs=1e-6)
-    assert "0.900 of the 200 positives of 2024-01-03" in sentence
+    assert "predicted 0.900 times the 200 positives of 2024-01-03" in sentence
     assert f"logits {offset:+.3f} tonight, +0.200 then" in sentence
 
 
@@ -77,7 +82,7 @@ def test_findings_count_by_their_positives() -> None:
 def test_of_few_positives_nothing_is_concluded() -> None:
     offset, sentence = offset_of(RULES, [finding(0.5, positives=60), finding(0.5, positives=39)])
     assert offset == 0
-    assert "0.500 of the 99 positives" in sentence
+    assert "0.500 times the 99 positives" in sentence
     assert "less than 100 labels" in sentence
     assert offset_of(RULES, [])[0] == 0
 
@@ -86,7 +91,7 @@ def test_without_nights_it_is_measured_and_nothing_is_moved() -> None:
     off = RecalibrationConfig(nights=0)
     offset, sentence = offset_of(off, [finding(0.3), finding(0.9, positives=900)])
     assert offset == 0
-    assert "0.900 of the 900 positives" in sentence
+    assert "0.900 times the 900 positives" in sentence
     assert "nothing is moved" in sentence
 
 
@@ -158,6 +163,41 @@ def test_a_night_learns_from_its_own_finding_and_those_before(tmp_path: Path) ->
     assert read_recalibration(folder) == made
     off = RecalibrationConfig(nights=0)
     assert recalibrate(off, tasks, plan(7), folder).offsets == {}
+
+
+def test_a_model_that_can_not_be_judged_costs_no_night(tmp_path: Path) -> None:
+    """A real evaluation of a checkpoint that is not there any more."""
+    tree = config_tree(tmp_path / "log", tmp_path)
+    del tree["data"]["train"], tree["data"]["eval"]
+    tree["data"]["time"] = "event_ms"
+    tree["tasks"][1]["matures_h"] = 24
+    tree["nightly"] = NIGHTLY
+    gone = Model(
+        night=date(3),
+        trained_until=date(2),
+        origin=date(1),
+        checkpoint="nights/2024-01-03/train/checkpoints/step-000000007",
+        manifest_sha256="b",
+    )
+    folder, said = NightFolder(tmp_path, date(4)), list[str]()
+    stages.judge_served(
+        stages.Night(
+            config=load_config(write_config(tree, tmp_path / "config.yaml"), []),
+            plan=plan(4, served=Served(model=gone, days=(date(3), date(3)))),
+            folder=folder,
+            published=Published(tmp_path),
+            data_root=str(tmp_path / "log"),
+            profiles=cast(DayProfiles, None),  # of the data, which is not looked at
+            is_stopped=lambda: False,
+            say=said.append,
+            at=lambda point: None,
+        )
+    )
+    assert "what the model of 2024-01-03 served is not judged" in said[0]
+    assert "step-000000007" in said[0]
+    made = read_recalibration(folder)
+    assert made is not None
+    assert (made.found, made.offsets) == ((), {})
 
 
 # --- whole nights --------------------------------------------------------------------------------
