@@ -150,7 +150,8 @@ def test_models_stay_until_they_were_asked(tmp_path: Path) -> None:
 
 def test_a_night_learns_from_its_own_finding_and_those_before(tmp_path: Path) -> None:
     tasks: list[Task] = [CTR, CVR]
-    for number, found in ((4, [finding(0.5)]), (5, [finding(0.8)]), (9, [finding(0.1)])):
+    old, late = [finding(2.0)], [finding(0.1)]  # beyond the newest two; of a later night
+    for number, found in ((3, old), (4, [finding(0.5)]), (5, [finding(0.8)]), (9, late)):
         folder = NightFolder(tmp_path, date(number))
         folder.path.mkdir(parents=True)
         made = Recalibration(found=tuple(found), offsets={}, sentences={})
