@@ -29,15 +29,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
 from marigold_rec.checkpoint.manifest import read_manifest  # noqa: E402
 from tests.support.launches import checkpoint_tensors  # noqa: E402
+from tests.support.patience import Patience, with_children  # noqa: E402
 from tests.support.runs import default_setup  # noqa: E402
 
 _SETTINGS = (
@@ -52,8 +54,10 @@ _RANKS = 2
 _IN_START_UP = 0.3  # share of kills
 _OF_ALL = 0.2
 _SOON_S = 1.5
-# A start takes seconds; beyond this it hangs.
+# A start, or what is left of a run after the last kill, takes seconds; beyond this it hangs. On the
+# processes' own clocks (tests/support/patience.py): a slow machine is no hang.
 _PATIENCE_S = 120.0
+_LOOK_S = 0.25
 _RESUMED = re.compile(r"resumed from \S+/step-(\d{9}) at step (\d+)$", re.M)
 
 
@@ -77,23 +81,56 @@ class Tally:
         return self.kills.total()
 
 
-class Job:
-    """One run below `folder`, under torchrun, started as often as it takes."""
+class Agent(Protocol):
+    """A torchrun that has been started."""
 
-    def __init__(self, config: Path, name: str, steps: int, tally: Tally) -> None:
-        self.folder = config.parent / "runs" / name
-        self.log = config.parent / f"{name}.log"
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+def torchrun(arguments: Sequence[str], log: Path) -> Agent:
+    """`torchrun ARGUMENTS`, whose words go to the end of `log`."""
+    with log.open("a") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *arguments],
+            stdout=said,
+            stderr=said,
+            cwd=_ROOT,
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a soak have in common."""
+
+    config: Path
+    steps: int
+    start: Callable[[Sequence[str], Path], Agent] = torchrun
+    patience_s: float = _PATIENCE_S
+
+
+class Job:
+    """One run, under torchrun, started as often as it takes."""
+
+    def __init__(self, setting: Setting, name: str, tally: Tally) -> None:
+        self.folder = setting.config.parent / "runs" / name
+        self.log = setting.config.parent / f"{name}.log"
+        self._setting = setting
         self._tally = tally
-        self._command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc-per-node={_RANKS}", "--max-restarts=1000", "launch/train.py"),
-            *("--config", str(config), *_SETTINGS, f"run.name={name}", f"run.steps={steps}"),
+        self._arguments = [
+            *("--standalone", f"--nproc-per-node={_RANKS}", "--max-restarts=1000"),
+            *("launch/train.py", "--config", str(setting.config), *_SETTINGS),
+            *(f"run.name={name}", f"run.steps={setting.steps}"),
         ]
         self._agent = self._start()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("a") as said:
-            return subprocess.Popen(self._command, stdout=said, stderr=said, cwd=_ROOT)
+    def _start(self) -> Agent:
+        return self._setting.start(self._arguments, self.log)
 
     @property
     def has_ended(self) -> bool:
@@ -110,16 +147,15 @@ class Job:
         return set(os.listdir(root)) if root.exists() else set()
 
     def wait_for_ranks(self) -> list[int]:
-        deadline = time.monotonic() + _PATIENCE_S
-        while len(ranks := self.ranks()) < _RANKS and not self.has_ended:
-            _sleep_until(deadline, f"{self.log}: the ranks are not back")
-        return ranks
+        self._wait_until(
+            lambda: len(self.ranks()) >= _RANKS or self.has_ended, "the ranks are not back"
+        )
+        return self.ranks()
 
     def wait_for_a_save(self) -> None:
         """Until the start that has just been made has trained so far that it saves."""
-        deadline, before = time.monotonic() + _PATIENCE_S, self.saves()
-        while self.saves() == before and not self.has_ended:
-            _sleep_until(deadline, f"{self.log}: no save is begun")
+        before = self.saves()
+        self._wait_until(lambda: self.saves() != before or self.has_ended, "no save is begun")
 
     def kill(self, random_: random.Random, ranks: list[int]) -> None:
         """Kills one of `ranks`, or torchrun and all; returns when all of them are gone."""
@@ -129,9 +165,10 @@ class Job:
         for pid in ranks if is_of_all else [random_.choice(ranks)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + _PATIENCE_S
-        while any(_parent(pid) is not None for pid in ranks):
-            _sleep_until(deadline, f"{self.log}: ranks {ranks} outlive a killed one")
+        self._wait_until(
+            lambda: all(_parent(pid) is None for pid in ranks),
+            f"ranks {ranks} outlive a killed one",
+        )
         self._tally.kills["all" if is_of_all else "rank"] += 1
         self._tally.saves_cut += any(".tmp-" in name for name in self.saves())
         # Nobody writes now: the next start has its imports before it.
@@ -141,11 +178,8 @@ class Job:
 
     def wait(self) -> None:
         """To the end of the run; raises if that is not a good one."""
-        try:
-            code = self._agent.wait(timeout=5 * _PATIENCE_S)
-        except subprocess.TimeoutExpired as error:
-            raise SoakError(f"{self.log}: the run does not end") from error
-        if code != 0:
+        self._wait_until(lambda: self.has_ended, "the run does not end")
+        if (code := self._agent.wait()) != 0:
             raise SoakError(f"{self.log}: torchrun has ended with {code}")
 
     def close(self) -> None:
@@ -156,25 +190,35 @@ class Job:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def _wait_until(self, is_so: Callable[[], bool], problem: str) -> None:
+        patience = Patience(self._setting.patience_s)
+        looked = time.monotonic()
+        while not is_so():
+            time.sleep(0.02)
+            if time.monotonic() - looked > _LOOK_S:
+                looked = time.monotonic()
+                if (verdict := patience.verdict(with_children([self._agent.pid]))) is not None:
+                    raise SoakError(f"{self.log}: {problem}: {verdict}")
 
-def soak(folder: Path, kills: int, seed: int, steps: int, seconds: float) -> dict[str, Any]:
-    """Runs of `steps` steps below `folder` until `kills` are spent, or no time is left for more."""
+
+def soak(setting: Setting, kills: int, seed: int, seconds: float) -> dict[str, Any]:
+    """Runs beside the config until `kills` are spent, or no time is left for more."""
     began, random_, tally = time.monotonic(), random.Random(seed), Tally()
-    config = default_setup(folder, rows=1000)
-    undisturbed = Job(config, "undisturbed", steps, Tally())
+    undisturbed = Job(setting, "undisturbed", Tally())
     try:
         undisturbed.wait()
     finally:
         undisturbed.close()
     one_run_s = time.monotonic() - began
-    expected = checkpoint_tensors(_last(undisturbed, steps), folder)
+    steps = setting.steps
+    expected = checkpoint_tensors(_last(undisturbed, steps), setting.config.parent)
 
     def is_over() -> bool:
         return tally.num_kills >= kills or time.monotonic() - began > seconds - one_run_s
 
     while not is_over():
         tally.runs += 1
-        job = Job(config, f"killed-{tally.runs}", steps, tally)
+        job = Job(setting, f"killed-{tally.runs}", tally)
         try:
             while not is_over() and not job.has_ended:
                 ranks = job.wait_for_ranks()
@@ -269,12 +313,6 @@ def _parent(pid: int) -> int | None:
     return None if state in "ZX" else int(parent)
 
 
-def _sleep_until(deadline: float, problem: str) -> None:
-    if time.monotonic() > deadline:
-        raise SoakError(problem)
-    time.sleep(0.02)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
@@ -285,7 +323,8 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir=arguments.folder))
     try:
-        found = soak(folder, arguments.kills, arguments.seed, arguments.steps, arguments.seconds)
+        setting = Setting(default_setup(folder, rows=1000), arguments.steps)
+        found = soak(setting, arguments.kills, arguments.seed, arguments.seconds)
     except SoakError as error:
         print(json.dumps({"identical": False, "seed": arguments.seed, "error": str(error)}))
         print(f"everything is left in {folder}", file=sys.stderr)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import SoakError, require_whole, soak
+from benchmarks.soak import Setting, SoakError, require_whole, soak
 from marigold_rec.checkpoint.manifest import MANIFEST_NAME
 from marigold_rec.errors import CheckpointError
 from tests.support.launches import codes, launch_train
 from tests.support.runs import default_setup
+from tests.support.torchrun import Torchrun
+
+
+def forked(arguments: Sequence[str], log: Path) -> Torchrun:
+    return Torchrun(*arguments, log=log)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_a_run_that_is_killed_at_random_moments_ends_undisturbed(tmp_path: Path) -> None:
-    found = soak(tmp_path, kills=3, seed=5, steps=100, seconds=200)
+    setting = Setting(default_setup(tmp_path, rows=1000), steps=100, start=forked, patience_s=20)
+    found = soak(setting, kills=3, seed=5, seconds=200)
     assert found["identical"]
     assert sum(found["kills"].values()) == 3
 
