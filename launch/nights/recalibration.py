@@ -40,7 +40,7 @@ class Finding(BaseModel):
     calibration: float
     """Sum of the predictions over that of the labels."""
     offset: float
-    """What recalibration had added to that model's logits."""
+    """What that model added to its logits: by its config and by recalibration."""
 
     @property
     def needed(self) -> float:
@@ -58,7 +58,7 @@ class Recalibration(BaseModel):
     found: tuple[Finding, ...]
     """Tonight."""
     offsets: dict[str, float]
-    """Logits that tonight's model adds, by task; those that are not here: none."""
+    """Logits that tonight's model adds, by task: the config's own and what recalibration moves."""
     sentences: dict[str, str]
     """By task, for people."""
 
@@ -106,10 +106,7 @@ def recalibrate(
     sentences: dict[str, str] = {}
     for task in slow:
         own = [each for each in [*before, *found] if each.task == task.name]
-        offset, sentence = offset_of(rules, own)
-        sentences[task.name] = sentence
-        if offset:
-            offsets[task.name] = offset
+        offsets[task.name], sentences[task.name] = offset_of(rules, own, task.logit_offset)
     made = Recalibration(found=tuple(found), offsets=offsets, sentences=sentences)
     write_durably(folder.recalibration_file, made.model_dump_json(indent=1) + "\n")
     return made
@@ -127,8 +124,10 @@ def _found(plan: NightPlan, folder: NightFolder, slow: Sequence[BinaryTask]) -> 
     file = folder.served / "report.json"
     if plan.served is None or not file.exists():
         return []
-    report = Report.model_validate_json(file.read_bytes())
     of_model = read_recalibration(NightFolder(folder.root, plan.served.model.night))
+    if of_model is None:  # of a night before there was recalibration: unknown what it added
+        return []
+    report = Report.model_validate_json(file.read_bytes())
     found: list[Finding] = []
     for task in slow:
         for part in report.tasks:
@@ -145,27 +144,30 @@ def _found(plan: NightPlan, folder: NightFolder, slow: Sequence[BinaryTask]) -> 
                     rows=part.rows,
                     positives=part.positives,
                     calibration=calibration,
-                    offset=0.0 if of_model is None else of_model.offsets.get(task.name, 0.0),
+                    offset=of_model.offsets.get(task.name, task.logit_offset),
                 )
             )
     return found
 
 
-def offset_of(rules: RecalibrationConfig, findings: Sequence[Finding]) -> tuple[float, str]:
+def offset_of(
+    rules: RecalibrationConfig, findings: Sequence[Finding], own: float = 0.0
+) -> tuple[float, str]:
     """(logits to add, what was found and why); `findings`: of one task, the newest last.
 
-    The newest `rules.nights` count, by their positives, whose number is their noise.
+    The newest `rules.nights` count, by their positives, whose number is their noise. `own`: what
+    the config says, from which nothing is moved by more than `rules.max_offset`.
     """
     if not findings:
-        return 0.0, "no published model's own days have final labels yet"
+        return own, "no published model's own days have final labels yet"
     if not rules.nights:
-        return 0.0, f"{_served(findings[-1:])}; nothing is moved (nightly.recalibration.nights: 0)"
+        return own, f"{_served(findings[-1:])}; nothing is moved (nightly.recalibration.nights: 0)"
     newest = findings[-rules.nights :]
     positives = sum(each.positives for each in newest)
     if positives < rules.min_positives:
-        return 0.0, f"{_served(newest)}; nothing is moved by less than {rules.min_positives} labels"
+        return own, f"{_served(newest)}; nothing is moved by less than {rules.min_positives} labels"
     wanted = sum(each.positives * each.needed for each in newest) / positives
-    offset = round(min(max(wanted, -rules.max_offset), rules.max_offset), 6)
+    offset = round(min(max(wanted, own - rules.max_offset), own + rules.max_offset), 6)
     sentence = f"{_served(newest)}; logits {offset:+.3f} tonight, {newest[-1].offset:+.3f} then"
     if offset != round(wanted, 6):
         sentence += f"; {wanted:+.3f} would be needed, nightly.recalibration.max_offset is less"

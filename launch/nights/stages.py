@@ -29,7 +29,6 @@ from launch.nights.recalibration import (
     is_needed_later,
     read_recalibration,
     recalibrate,
-    slow_tasks,
 )
 from launch.nights.retention import drop_old_models
 from launch.nights.rows import Log, make_rows
@@ -120,9 +119,8 @@ def training_config(night: Night) -> Config:
     if night.config.life_cycle.tables:
         overrides.append(f"life_cycle.rows={_text(night.folder.rows)}")
     if (recalibration := read_recalibration(night.folder)) is not None:
-        offsets = {task.name: task.logit_offset for task in slow_tasks(night.config.tasks)}
         overrides += [
-            f"tasks.{task}.logit_offset={offsets[task] + offset:.6f}"
+            f"tasks.{task}.logit_offset={offset:.6f}"
             for task, offset in recalibration.offsets.items()
         ]
     tree = night.config.model_dump(mode="json", exclude={"nightly"})

@@ -74,6 +74,20 @@ def test_one_finding_brings_the_mean_prediction_to_the_mean_label() -> None:
     assert f"logits {offset:+.3f} tonight, +0.200 then" in sentence
 
 
+def test_an_offset_of_the_config_is_where_it_begins_and_not_added_twice() -> None:
+    """Models served before the config had it, and since, ask for the same sum."""
+    before, since = finding(0.9), finding(0.9 * 0.5, offset=before_to_since())
+    assert offset_of(RULES, [before], own=0.1)[0] == pytest.approx(before.needed, abs=1e-6)
+    assert since.needed == pytest.approx(before.needed)
+    assert offset_of(RULES, [finding(9.0)], own=-2.0)[0] == -2.5
+    assert offset_of(RULES, [], own=-2.0)[0] == -2.0
+
+
+def before_to_since() -> float:
+    """The logits that halve a mean prediction of 0.18."""
+    return logit(0.09) - logit(0.18)
+
+
 def test_findings_count_by_their_positives() -> None:
     few, many = finding(0.8, positives=100), finding(1.0, positives=300)
     assert offset_of(RULES, [few, many])[0] == pytest.approx(few.needed / 4, abs=1e-6)
@@ -163,7 +177,7 @@ def test_a_night_learns_from_its_own_finding_and_those_before(tmp_path: Path) ->
     assert made.offsets == {"cvr": offset_of(RULES, two)[0]}
     assert read_recalibration(folder) == made
     off = RecalibrationConfig(nights=0)
-    assert recalibrate(off, tasks, plan(7), folder).offsets == {}
+    assert recalibrate(off, tasks, plan(7), folder).offsets == {"cvr": 0.0}
 
 
 def test_a_model_that_can_not_be_judged_costs_no_night(tmp_path: Path) -> None:
@@ -198,7 +212,7 @@ def test_a_model_that_can_not_be_judged_costs_no_night(tmp_path: Path) -> None:
     assert "step-000000007" in said[0]
     made = read_recalibration(folder)
     assert made is not None
-    assert (made.found, made.offsets) == ((), {})
+    assert (made.found, made.offsets) == ((), {"cvr": 0.0})
 
 
 # --- whole nights --------------------------------------------------------------------------------
@@ -256,10 +270,11 @@ def test_a_night_measures_what_was_served_and_moves_its_own_predictions(two_nigh
     assert found["positives"] == np.nansum(rows["conversion"].to_numpy(zero_copy_only=False))
     # The config has an offset of -1, so that too little is predicted: found, and undone.
     assert found["calibration"] < 0.7
+    assert found["offset"] == -1
     offset = made["offsets"]["cvr"]
-    assert 0.5 < offset < 2.0
+    assert -0.5 < offset < 1.0
     trained = yaml.safe_load((second / "train.yaml").read_text())
-    assert trained["tasks"][1]["logit_offset"] == pytest.approx(-1 + offset, abs=1e-6)
+    assert trained["tasks"][1]["logit_offset"] == pytest.approx(offset, abs=1e-6)
     assert _calibration(second / "evaluation") > 1.3 * _calibration(first / "evaluation")
     assert "Late labels of cvr" in (second / "night.html").read_text()
     assert f"What the model of {day(3)} served" in (second / "night.html").read_text()
