@@ -33,6 +33,7 @@ _ARMS = {
 _NO_LIMITS = (
     "nightly.gate.defaults={binary: {auc: null, ne: null, calibration: null}, "
     "watch_time: {xauc: null}}",
+    "nightly.gate.tasks={}",
     "nightly.gate.drift={max_psi: null, max_score_ratio: null, max_score_psi: null}",
 )
 _FIGURES = {"ctr": "auc", "cvr": "auc", "watch_time": "xauc", "return_24h": "auc"}
