@@ -178,7 +178,7 @@ def _configs(
         f"run.seed={seed}",
         f"data.path={log.path.resolve()}",
         f"data.batch_size={regime.batch}",
-        f"model.bottom_layers={list(regime.bottom)}",
+        f"model.trunk.bottom_layers={list(regime.bottom)}",
     ]
     units = {"label": regime.label, "max_s": MAX_LABEL}
     for task in _TASKS:

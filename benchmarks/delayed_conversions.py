@@ -56,7 +56,7 @@ _STEADY = (
     "data.batch_size=512",
     "data.shuffle_rows=1000000",
     "tasks=[{name: ctr, kind: binary, label: click}, "
-    "{name: cvr, kind: binary, label: conversion, observed_if: click}]",
+    "{name: cvr, kind: binary, label: conversion, given: ctr}]",
     "features=[{name: user, kind: hash, column: user_id, rows: 50_000, dim: 16}, "
     "{name: age_group, kind: id, rows: 12, dim: 16}, "
     "{name: country, kind: vocab, values: [BR, DE, ES, FR, GB, IN, JP, MX, PT, US], dim: 16}, "

@@ -64,8 +64,10 @@ class BatchShape:
     """What every batch of a reader has alike."""
 
     batch_size: int
-    keys: tuple[str, ...]
-    """Sparse features."""
+    features: tuple[str, ...]
+    """Sparse features, in the order of `Transformed.sparse`."""
+    unpooled: frozenset[str]
+    """Those whose tables are looked up unpooled."""
     num_dense: int
     num_tasks: int
     columns: dict[str, pa.DataType]
@@ -79,17 +81,19 @@ def assemble(parts: Sequence[Part], shape: BatchShape, cursor: Cursor) -> Batch:
     features = [part.block.features for part in parts]
     labels = [part.block.labels for part in parts]
     dense_BD = _rows(parts, [f.dense_BD for f in features], empty, (shape.num_dense,))
+    unpooled = [f for f in shape.features if f in shape.unpooled]
     labels_BT = _rows(parts, [x.labels_BT for x in labels], empty, (shape.num_tasks,))
     observed_BT = _rows(parts, [x.observed_BT for x in labels], empty, (shape.num_tasks,))
     weights_B = _rows(parts, [x.weights_B for x in labels], empty, ())
     return Batch(
-        sparse=_jagged(parts, shape),
+        sparse=_jagged(parts, shape, [f for f in shape.features if f not in shape.unpooled]),
         dense_BD=torch.from_numpy(dense_BD),
         labels_BT=torch.from_numpy(labels_BT),
         observed_BT=torch.from_numpy(observed_BT),
         weights_B=torch.from_numpy(weights_B),
         num_rows=num_rows,
         cursor=cursor,
+        unpooled=_jagged(parts, shape, unpooled) if unpooled else None,
         sources=tuple(dict.fromkeys(s for part in parts for s in part.block.sources)),
         columns=_columns(parts, shape),
     )
@@ -105,15 +109,15 @@ def _rows(
     return slices[0] if len(slices) == 1 else np.concatenate(slices)
 
 
-def _jagged(parts: Sequence[Part], shape: BatchShape) -> KeyedJaggedTensor:
-    num_keys = len(shape.keys)
+def _jagged(parts: Sequence[Part], shape: BatchShape, keys: Sequence[str]) -> KeyedJaggedTensor:
+    num_keys = len(keys)
     lengths_FB = np.ones((num_keys, shape.batch_size), np.int32)
     values: list[np.ndarray] = []
     num_values = [0] * num_keys
-    for key in range(num_keys):
-        first_row = 0
+    for key, name in enumerate(keys):
+        first_row, index = 0, shape.features.index(name)
         for part in parts:
-            ids, offsets = part.block.features.sparse[key], part.block.offsets[key]
+            ids, offsets = part.block.features.sparse[index], part.block.offsets[index]
             start, stop = part.start, part.stop
             last_row = first_row + part.num_rows
             if ids.lengths is not None and offsets is not None:
@@ -126,7 +130,7 @@ def _jagged(parts: Sequence[Part], shape: BatchShape) -> KeyedJaggedTensor:
     joined = np.concatenate(values) if values else np.empty(0, np.int64)
     # The sums are given, or the first exchange of ids would compute them on the training thread.
     return KeyedJaggedTensor(
-        keys=list(shape.keys),
+        keys=list(keys),
         values=torch.from_numpy(joined),
         lengths=torch.from_numpy(lengths_FB.reshape(-1)),
         stride=shape.batch_size,

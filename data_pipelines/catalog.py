@@ -26,7 +26,7 @@ from data_pipelines.null_columns import NullColumns
 from data_pipelines.pinned_schema import PinnedSchema, hash_of_types
 from data_pipelines.schema_drift import column_types
 from data_pipelines.storage import Storage
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config import Config
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.transforms import FeatureTransforms, plain_type
 
@@ -193,7 +193,7 @@ def check_data(catalog: Catalog, config: Config) -> list[str]:
     A label that is null in every row is found only if `catalog` was scanned with its column and
     the files carry null counts.
     """
-    transforms = FeatureTransforms(config.features, resolve_tables(config.sparse_features))
+    transforms = FeatureTransforms(config.features, config.tables)
     problems = transforms.check_types(catalog.schema)
     for task in config.tasks:
         problems += _number_problems(f"tasks.{task.name}.label", task.label, catalog.schema)

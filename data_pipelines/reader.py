@@ -19,7 +19,7 @@ from data_pipelines.prefetch import Prefetched
 from data_pipelines.rest import plan_rest, rows_left
 from data_pipelines.row_groups import RowGroups
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config import Config
 from marigold_rec.config.due import Due
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.errors import DataError
@@ -112,9 +112,7 @@ class ParquetReader:
         self._shuffle_rows = shuffle_rows if shuffle_rows is not None else config.data.shuffle_rows
         if not allow_short:
             require_one_step(catalog.num_rows, world_size, self._batch_size)
-        self._transforms = FeatureTransforms(
-            config.features, resolve_tables(config.sparse_features), admitted
-        )
+        self._transforms = FeatureTransforms(config.features, config.tables, admitted)
         self._labels = LabelColumns.of(config, due)
         self._extra_columns = tuple(extra_columns)
         _require_columns(self._extra_columns, catalog)
@@ -128,6 +126,7 @@ class ParquetReader:
         self._shape = BatchShape(
             self._batch_size,
             tuple(feature.name for feature in config.sparse_features),
+            frozenset(f for t in config.tables if t.is_unpooled for f in t.features),
             len(config.dense_features),
             len(config.tasks),
             {name: plain_type(catalog.schema.field(name).type) for name in self._extra_columns},

@@ -16,12 +16,13 @@ from data_pipelines.preflight import look_at_split, rules_of, split_problems
 from data_pipelines.reader import ParquetReader
 from launch.data_root import data_root
 from marigold_rec.balancing import build_balancer
-from marigold_rec.config import Config, Table, resolve_tables
+from marigold_rec.config import Config, Table
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.distributed import Ranks, on_first_rank
 from marigold_rec.errors import ConfigError, DataError
+from marigold_rec.network import NetworkLayout
 from marigold_rec.sharding import plan_sharding, shard_model
-from marigold_rec.training import LOGGER, Objective, TrainTask
+from marigold_rec.training import LOGGER, Objective, TrainModule
 from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_row_bits
 from models import build_embeddings, build_network
 
@@ -109,7 +110,7 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
     The same seed gives the same initial values at any number of ranks and under any plan.
     """
     torch.manual_seed(config.run.seed)
-    tables = resolve_tables(config.sparse_features)
+    tables = config.tables
     try:
         embeddings = build_embeddings(config, torch.device("meta"))
     except ValueError as error:  # a table name that TorchRec can't hold
@@ -119,9 +120,9 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
         build_balancer(config),
         ranks.group,
         config.run.precision,
-        starts_heads=config.model.head_start == "labels",
+        starts_heads=config.model.head_bias_init == "labels",
     )
-    task = TrainTask(embeddings, objective.to(ranks.device))
+    task = TrainModule(embeddings, objective.to(ranks.device))
     # Rank 0 plans and the others take its plan or its error: TorchRec's own collective plan leaves
     # them waiting when it fails.
     plan = on_first_rank(
@@ -148,6 +149,12 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
     # From here on each rank draws dropout masks of its own.
     torch.manual_seed(config.run.seed + 1 + ranks.rank)
     return BuiltModel(model, objective, plan, tables)
+
+
+def network_layout(config: Config) -> NetworkLayout:
+    """What the parameters of the config's network mean. Takes no memory and no random number."""
+    with torch.device("meta"):
+        return build_network(config).layout
 
 
 def _root(config: Config) -> str:
@@ -184,7 +191,7 @@ def _admitted(config: Config) -> dict[str, RowBits]:
         return {}
     if not life_cycle.admitting:
         return {}
-    tables = resolve_tables(config.sparse_features)
+    tables = config.tables
     file = Path(life_cycle.rows) / ADMITTED_NAME
     return read_row_bits(file, tables, needed=life_cycle.admitting)
 

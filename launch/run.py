@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.catalog import schema_hash
-from launch.build import build_model, eval_reader, find_data, train_reader
+from launch.build import build_model, eval_reader, find_data, network_layout, train_reader
 from launch.evaluating.checkpoints import open_checkpoint
 from launch.figures import figure_lines
 from launch.run_folder import locked, move_aside, run_folder
@@ -18,6 +18,7 @@ from launch.summary import Summary
 from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
 from marigold_rec.checkpoint.mirror import refuse_taken_mirror
 from marigold_rec.config import Config, config_hash, dump_config
+from marigold_rec.config.components import component_name
 from marigold_rec.config.loading import config_from
 from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
 from marigold_rec.errors import (
@@ -96,7 +97,7 @@ def _run(
         ranks.world_size,
         f"{reader.batch_size:,}",
         ranks.device.type,
-        config.model.name,
+        component_name(config.model.trunk),
         config.balancer.name,
     )
     log = on_every_rank(lambda: _open_log(config, folder, ranks, trainer.step), ranks.control)
@@ -159,7 +160,7 @@ def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> Mapping[str, int]
     for refused in found.refused:
         LOGGER.warning("refused: %s", refused)
     then = config_from(found.manifest.config, (), where=f"config of {found.folder}")
-    plan = trainer.warm_start(found, then)
+    plan = trainer.warm_start(found, then, network_layout(then))
     LOGGER.info("warm start from %s (its step %d)", found.folder, found.manifest.step)
     for line in plan_lines(plan):
         LOGGER.info("%s", line)

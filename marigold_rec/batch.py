@@ -64,7 +64,7 @@ class Batch(Pipelineable):
     """
 
     sparse: KeyedJaggedTensor
-    """Keys in the order of the config's sparse features; stride B."""
+    """Features of tables that are looked up pooled, in the config's order; stride B."""
     dense_BD: Tensor
     """float32."""
     labels_BT: Tensor
@@ -75,6 +75,8 @@ class Batch(Pipelineable):
     """float32 row weights, >= 0."""
     num_rows: int
     cursor: Cursor
+    unpooled: KeyedJaggedTensor | None = None
+    """Features of tables that a sequence reads, if there are any; stride B."""
     sources: tuple[str, ...] = ()
     """The files and row groups that the rows come from, for error messages."""
     columns: Mapping[str, Any] = field(default_factory=dict)
@@ -88,6 +90,8 @@ class Batch(Pipelineable):
 
     def record_stream(self, stream: torch.Stream) -> None:
         self.sparse.record_stream(stream)  # pyright: ignore[reportArgumentType]
+        if self.unpooled is not None:
+            self.unpooled.record_stream(stream)  # pyright: ignore[reportArgumentType]
         for tensor in (self.dense_BD, self.labels_BT, self.observed_BT, self.weights_B):
             tensor.record_stream(stream)
 
@@ -99,4 +103,5 @@ class Batch(Pipelineable):
             labels_BT=move(self.labels_BT),
             observed_BT=move(self.observed_BT),
             weights_B=move(self.weights_B),
+            unpooled=None if self.unpooled is None else move(self.unpooled),
         )

@@ -1,20 +1,66 @@
-"""What the training machinery asks of a model: a network over the shared representation, and heads.
+"""What the training machinery asks of a model's stages; `models/` holds the implementations.
 
-Shapes: B rows, R width of the pooled embeddings, D dense features, H width of a tower's output,
-K outputs of a head.
+    Inputs -> Encoder (per sequence) -> Interaction (in order) -> Trunk -> Head -> LossTerm
+
+`marigold_rec.components` lists what a config can name for each stage.
+
+Shapes: B rows, W width of a sequence's vectors, E width of an encoder's output, I and J widths of
+the joined input before and after an interaction, O outputs (one per head), H width of a tower's
+output, K raw numbers of a head, C columns of a prediction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from marigold_rec.inputs import Jagged, Slot
+
+
+class Encoder(Protocol):
+    """Turns each row's sequence into one vector. A torch.nn.Module built from
+    (settings, SequenceSlot, query_width)."""
+
+    out_width: int
+
+    def __call__(self, sequence: Jagged, query_BQ: Tensor | None) -> Tensor:
+        """e_BE. An empty sequence gives finite values, never NaN."""
+        ...
+
+
+class Interaction(Protocol):
+    """Adds products of features before the trunk. A torch.nn.Module built from
+    (settings, slots of its input)."""
+
+    slots: tuple[Slot, ...]
+    """The columns of its output, for the next interaction."""
+
+    def __call__(self, x_BI: Tensor) -> Tensor:
+        """x_BJ."""
+        ...
+
+
+class Trunk(Protocol):
+    """Turns the joined input into what each output's tower reads. A torch.nn.Module built from
+    (settings, in_width, num_outputs, dropout)."""
+
+    out_width: int
+
+    def __call__(self, x_BJ: Tensor) -> Tensor:
+        """h_BH, which all outputs read, or h_OBH, one for each."""
+        ...
 
 
 @runtime_checkable
-class TaskHead(Protocol):
-    """Turns a tower's output into one task's prediction and loss. A torch.nn.Module."""
+class Head(Protocol):
+    """Turns a tower's output into one task's raw numbers, loss and prediction.
+    A torch.nn.Module built from (settings, task, width of the tower)."""
+
+    columns: tuple[str, ...]
+    """Names of the prediction's columns: "" (the expected value) first; then others, such as p90,
+    which reports and artefacts call <task>_p90."""
 
     def __call__(self, tower_BH: Tensor) -> Tensor:
         """Raw output_BK, float32 (also under autocast)."""
@@ -25,45 +71,53 @@ class TaskHead(Protocol):
         ...
 
     def target(self, label_B: Tensor) -> Tensor:
-        """What the output is regressed on, [B]: its mean is what the best constant predicts."""
+        """The quantity whose mean over the rows initialises the bias, [B]."""
         ...
 
-    def start_at(self, mean_target: float, num_rows: float) -> None:
+    def init_bias(self, mean_target: float, num_rows: float) -> None:
         """Sets the bias so that an untrained head predicts the mean target of `num_rows` rows."""
         ...
 
     def predict(self, output_BK: Tensor) -> Tensor:
-        """Prediction of each row, [B], in the label's own units (probability, seconds)."""
+        """prediction_BC in the label's own units (probability, seconds), float32."""
         ...
 
 
-@runtime_checkable
-class Network(Protocol):
-    """The dense part of a model. A torch.nn.Module: trunk, experts, gates, towers and heads."""
-
-    def __call__(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
-        """Each head's raw output_BK, in the order of the config's tasks."""
-        ...
+class Labels(Protocol):
+    """The labels of a batch, by task."""
 
     @property
-    def heads(self) -> list[TaskHead]:
-        """One head per task, in the order of the config's tasks."""
+    def weights_B(self) -> Tensor:
+        """Row weights, float32."""
         ...
 
-    @property
-    def shared_parameters(self) -> Mapping[str, nn.Parameter]:
-        """By their names in this module, the parameters through which more than one task's
-        gradient flows: trunk and experts, not gates, towers and heads of one task."""
+    def value(self, task: str) -> Tensor:
+        """[B]; 0 where not observed."""
         ...
 
-    @property
-    def input_parameters(self) -> Sequence[str]:
-        """Names of the parameters whose last axis is the network's input, z then dense: for a warm
-        start under other features."""
+    def observed(self, task: str) -> Tensor:
+        """[B]; 1 where the label counts, else 0."""
         ...
 
-    @property
-    def task_parameters(self) -> Sequence[str]:
-        """Names of the parameters whose first axis is the tasks, each with as many entries as the
-        others (heads, of which each has one of its own, apart): for a warm start of other tasks."""
+
+StopGradient = Callable[[Tensor], Tensor]
+"""Detaches a tensor whose first axis is the batch's rows. A probe of the step sees the value of the
+training forward again, so that its derivative is that of what was back-propagated."""
+
+
+class LossTerm(Protocol):
+    """One task's loss: what the balancer weighs. Built from (settings, task, heads by output)."""
+
+    @staticmethod
+    def extra_heads(task: Any, width: int) -> Mapping[str, Head]:
+        """Heads that it needs beside the tasks' own, an imputation tower's say: name -> head. Their
+        outputs are called <task>/<name>, and are no predictions."""
+        ...
+
+    def rows(
+        self, outputs: Mapping[str, Tensor], labels: Labels, stop_gradient: StopGradient
+    ) -> tuple[Tensor, Tensor]:
+        """(loss_B, weight_B): the task's loss is sum(weight * loss) / sum(weight) over the rows of
+        all ranks. `outputs`: raw output_BK by name; weights carry no gradient. What is to be
+        treated as a constant must go through `stop_gradient`, never through `detach`."""
         ...

@@ -1,4 +1,4 @@
-"""Pooled embeddings: sparse features -> one wide vector per row, in the config's feature order.
+"""Embedding tables: sparse features -> pooled embeddings in the config's order, and sequences.
 
 Shapes: B rows, R width of the pooled embeddings (sum of the features' dims), N rows of a table,
 W width of one table.
@@ -6,16 +6,19 @@ W width of one table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
-from torchrec.modules.embedding_modules import EmbeddingBagCollection
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
+from torchrec.distributed.types import Awaitable
+from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConfig, PoolingType
+from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
+from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor, KeyedTensor
 
 from marigold_rec.config.tables import Table
+from marigold_rec.inputs import InputLayout, Inputs, Jagged
 
 _TAKEN = frozenset(dir(nn.ModuleDict()))
 """EmbeddingBagCollection keeps its tables in a ModuleDict, which refuses its own attributes."""
@@ -34,28 +37,29 @@ def init_table_(weight_NW: Tensor, dim: int) -> Tensor:
     return nn.init.uniform_(weight_NW, -bound, bound)
 
 
-class PooledEmbeddings(nn.Module):
-    """EmbeddingBagCollection, then the features' vectors side by side in one canonical order.
+class Embeddings(nn.Module):
+    """The tables, and their lookups put together as the network's inputs.
 
-    `tables` as from `resolve_tables`; `features` in the order wanted in the output (the config's),
-    each read by exactly one table. With device "meta" no memory is taken: DistributedModelParallel
+    Tables that a sequence reads are looked up unpooled (EmbeddingCollection), all others pooled
+    (EmbeddingBagCollection). A pooled feature of an unpooled table is summed here: a table in both
+    collections would be two tables. With device "meta" no memory is taken: DistributedModelParallel
     allocates and initialises the shards.
 
-    `forward` is two calls of leaf modules and nothing else: TrainPipelineSparseDist traces it with
+    `forward` is calls of leaf modules and nothing else: TrainPipelineSparseDist traces it with
     torch.fx.
     """
 
     def __init__(
-        self,
-        tables: Sequence[Table],
-        features: Sequence[str],
-        device: torch.device | str = "meta",
+        self, tables: Sequence[Table], layout: InputLayout, device: torch.device | str = "meta"
     ) -> None:
+        """`tables` as from `Config.tables`. Raises ValueError: TorchRec can't hold a table's name,
+        or the layout's features are not those that the tables read."""
         super().__init__()
-        dims = {feature: table.dim for table in tables for feature in table.features}
-        if sorted(features) != sorted(f for table in tables for f in table.features):
+        wanted = [s.name for s in layout.pooled] + [s.feature for s in layout.sequences]
+        read = [f for table in tables for f in table.features]
+        if sorted(set(wanted)) != sorted(read):
             raise ValueError(
-                f"features {sorted(features)} are not those that the tables read: {sorted(dims)}"
+                f"features {sorted(wanted)} are not those that the tables read: {sorted(read)}"
             )
         taken = [table.name for table in tables if table.name in _TAKEN or "." in table.name]
         if taken:
@@ -64,33 +68,95 @@ class PooledEmbeddings(nn.Module):
                 "torch.nn.ModuleDict); give the feature another table name, e.g. "
                 f"table: {taken[0]}_table"
             )
-        self.ebc = EmbeddingBagCollection(
-            tables=[
-                EmbeddingBagConfig(
-                    name=table.name,
-                    num_embeddings=table.rows,
-                    embedding_dim=table.dim,
-                    feature_names=list(table.features),
-                    pooling=PoolingType.SUM,  # means are made in `regroup`, which says why
-                    init_fn=partial(init_table_, dim=table.dim),
-                )
-                for table in tables
-            ],
-            device=torch.device(device),
-        )
+        bags = [
+            EmbeddingBagConfig(
+                **_table_config(table),
+                pooling=PoolingType.SUM,  # means are made in CanonicalOrder, which says why
+            )
+            for table in tables
+            if not table.is_unpooled
+        ]
+        unpooled = [EmbeddingConfig(**_table_config(t)) for t in tables if t.is_unpooled]
+        place = torch.device(device)
+        self.ebc = EmbeddingBagCollection(tables=bags, device=place) if bags else None
+        self.ec = EmbeddingCollection(tables=unpooled, device=place) if unpooled else None
+        self.assemble = AssembleInputs(tables, layout)
+        self.width = layout.pooled_width
+
+    def forward(
+        self, sparse: KeyedJaggedTensor, unpooled: KeyedJaggedTensor | None, dense_BD: Tensor
+    ) -> Inputs:
+        """`sparse` and `unpooled` must hold every feature of their tables, in any order."""
+        pooled = None if self.ebc is None else self.ebc(sparse)
+        vectors = None if self.ec is None else self.ec(unpooled)
+        return self.assemble(pooled, sparse, vectors, dense_BD)
+
+
+def _table_config(table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "num_embeddings": table.rows,
+        "embedding_dim": table.dim,
+        "feature_names": list(table.features),
+        "init_fn": partial(init_table_, dim=table.dim),
+    }
+
+
+class AssembleInputs(nn.Module):
+    """Lookups -> Inputs, in the layout's order whatever the sharding plan.
+
+    It is a module and not a function so that torch.fx leaves it whole.
+    """
+
+    def __init__(self, tables: Sequence[Table], layout: InputLayout) -> None:
+        super().__init__()
+        self._sequences = tuple((slot.name, slot.feature) for slot in layout.sequences)
+        self._unpooled = frozenset(f for t in tables if t.is_unpooled for f in t.features)
         means = [f for table in tables if table.pooling == "mean" for f in table.features]
-        self.regroup = CanonicalOrder(features, means)
-        self.width = sum(dims.values())
+        self._means = frozenset(means)
+        features = [slot.name for slot in layout.pooled]
+        bags = [f for f in features if f not in self._unpooled]
+        self._slots = None if len(bags) == len(features) else layout.pooled
+        self.regroup = CanonicalOrder(bags, [f for f in means if f in bags])
 
-    @property
-    def feature_names(self) -> list[str]:
-        """Features in the order of their vectors in the output."""
-        return list(self.regroup.features)
+    def forward(
+        self,
+        pooled: KeyedTensor | None,
+        sparse: KeyedJaggedTensor,
+        vectors: Mapping[str, JaggedTensor] | None,
+        dense_BD: Tensor,
+    ) -> Inputs:
+        found = _waited(vectors) if vectors is not None else {}
+        jagged = {
+            name: Jagged(tensor.values(), tensor.offsets().long()) for name, tensor in found.items()
+        }
+        sequences = {name: jagged[feature] for name, feature in self._sequences}
+        if self._slots is None:
+            assert pooled is not None
+            return Inputs(self.regroup(pooled, sparse), dense_BD, sequences)
+        pieces = {}
+        if pooled is not None:
+            z_BR, start = self.regroup(pooled, sparse), 0
+            for slot in self._slots:
+                if slot.name not in self._unpooled:
+                    pieces[slot.name] = z_BR[:, start : start + slot.width]
+                    start += slot.width
+        for slot in self._slots:
+            if slot.name in self._unpooled:
+                bag = jagged[slot.name]
+                sums_BW = bag.sum()
+                is_mean = slot.name in self._means
+                pieces[slot.name] = (
+                    sums_BW / bag.lengths_B.clamp(min=1)[:, None] if is_mean else sums_BW
+                )
+        ordered = [pieces[slot.name] for slot in self._slots]
+        pooled_BR = torch.cat(ordered, 1) if ordered else dense_BD.new_zeros(len(dense_BD), 0)
+        return Inputs(pooled_BR, dense_BD, sequences)
 
-    def forward(self, sparse: KeyedJaggedTensor) -> Tensor:
-        """z_BR; R = `width`. `sparse` must hold every feature, in any order."""
-        pooled = self.ebc(sparse)
-        return self.regroup(pooled, sparse)
+
+def _waited(vectors: Any) -> Mapping[str, JaggedTensor]:
+    """A sharded collection answers with a promise."""
+    return vectors.wait() if isinstance(vectors, Awaitable) else vectors
 
 
 class CanonicalOrder(nn.Module):

@@ -9,15 +9,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from marigold_rec.axes import Axis
 from models.stacked_mlp import StackedLinear
 
 
 class Gates(nn.Module):
     """T softmax gates over E experts, all computed at once: softmax(W_t x), without a bias."""
 
-    def __init__(self, num_readers: int, in_width: int, num_experts: int) -> None:
+    def __init__(
+        self,
+        num_readers: int,
+        in_width: int,
+        num_experts: int,
+        *,
+        stack: Axis = None,
+        reads: Axis = None,
+    ) -> None:
+        """`stack`, `reads`: the meanings of T and I (marigold_rec.axes)."""
         super().__init__()
-        self.select = StackedLinear(num_readers, in_width, num_experts, bias=False, init="xavier")
+        self.select = StackedLinear(
+            num_readers, in_width, num_experts, bias=False, init="xavier", stack=stack, reads=reads
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """gates_TBE from x_BI (all gates read it) or x_TBI; over E they are >= 0 and sum to 1."""

@@ -2,72 +2,52 @@
 
 "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", eq. 5-7.
 
-Shapes: B rows, R width of the pooled embeddings, D dense features, E experts, T tasks, O width of
-an expert's output, K outputs of a head.
+Shapes: B rows, J width of the joined input, E experts, O outputs (tasks), H width of an expert's
+output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from marigold_rec.config.models import MMoEModel
-from marigold_rec.contracts import TaskHead
-from models.dense_input import join_dense
+from marigold_rec.config.names import Width
+from marigold_rec.config.section import Section
 from models.gates import Gates, mix_shared
-from models.parameters import parameters_below
 from models.stacked_mlp import StackedMLP
-from models.towers import TaskTowers, tower_output_width
+
+
+class MMoESettings(Section):
+    name: Literal["mmoe"]
+    experts: int = Field(default=4, ge=1)
+    expert_layers: tuple[Width, ...] = Field(default=(64, 32), min_length=1)
+
+    @property
+    def out_width(self) -> int:
+        return self.expert_layers[-1]
 
 
 class MMoE(nn.Module):
-    """y_t = head_t(tower_t(sum_e softmax(W_t x)_e expert_e(x))), x = [embeddings, dense].
+    """h_o = sum_e softmax(W_o x)_e expert_e(x) for each output o.
 
     Differences from the paper: experts may have several layers (the paper's have one), and dropout
     may follow every hidden layer. The gates are the paper's: linear, without a bias.
     """
 
+    Settings = MMoESettings
+
     def __init__(
-        self,
-        section: MMoEModel,
-        *,
-        embedding_width: int,
-        num_dense: int,
-        heads: Sequence[TaskHead],
+        self, settings: MMoESettings, in_width: int, num_outputs: int, dropout: float
     ) -> None:
         super().__init__()
-        in_width = embedding_width + num_dense
-        self.experts = StackedMLP(section.experts, in_width, section.expert_layers, section.dropout)
-        self.gates = Gates(len(heads), in_width, section.experts)
-        self.towers = TaskTowers(
-            self.experts.out_width, section.tower_layers, section.dropout, heads
+        self.experts = StackedMLP(
+            settings.experts, in_width, settings.expert_layers, dropout, reads="input"
         )
+        self.gates = Gates(num_outputs, in_width, settings.experts, stack="output", reads="input")
+        self.out_width = settings.out_width
 
-    @staticmethod
-    def head_width(section: MMoEModel) -> int:
-        """Width of what a head reads."""
-        return tower_output_width(section.tower_layers, section.expert_layers[-1])
-
-    @property
-    def heads(self) -> list[TaskHead]:
-        return self.towers.task_heads
-
-    @property
-    def shared_parameters(self) -> Mapping[str, nn.Parameter]:
-        """The experts'. A gate belongs to its task."""
-        return parameters_below(self, ("experts",))
-
-    @property
-    def input_parameters(self) -> Sequence[str]:
-        return ("experts.layers.0.weight", "gates.select.weight")
-
-    @property
-    def task_parameters(self) -> Sequence[str]:
-        return tuple(parameters_below(self, ("gates", "towers.stack")))
-
-    def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
-        """Each task's raw output_BK, in the order of the heads."""
-        x_BI = join_dense(z_BR, dense_BD)
-        mixed_TBO = mix_shared(self.gates(x_BI), self.experts(x_BI))
-        return self.towers(mixed_TBO)
+    def forward(self, x_BJ: Tensor) -> Tensor:
+        """h_OBH."""
+        return mix_shared(self.gates(x_BJ), self.experts(x_BJ))

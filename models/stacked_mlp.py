@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from marigold_rec.axes import Axis, state_axes
+
 
 class StackedLinear(nn.Module):
     """G independent linear layers: weight_GOI and (if asked) bias_GO.
@@ -22,6 +24,8 @@ class StackedLinear(nn.Module):
     `init`: "kaiming" for layers that a ReLU follows, "xavier" for others. Each of the G matrices is
     initialised by itself with its own fan-in I, exactly as G separate nn.Linear would be; a stack
     initialised whole would take G*I or G*O for a fan and start too small. Biases start at 0.
+
+    `stack`, `reads` and `is_shared` say what the axes G and I mean (marigold_rec.axes).
     """
 
     def __init__(
@@ -32,10 +36,15 @@ class StackedLinear(nn.Module):
         *,
         bias: bool = True,
         init: Literal["kaiming", "xavier"] = "kaiming",
+        stack: Axis = None,
+        reads: Axis = None,
+        is_shared: bool | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_stacked, out_width, in_width))
+        state_axes(self, "weight", stack, None, reads, is_shared=is_shared)
         self.bias = nn.Parameter(torch.empty(num_stacked, out_width)) if bias else None
+        state_axes(self, "bias", stack, None, is_shared=is_shared)
         self._init: Literal["kaiming", "xavier"] = init
         self.reset_parameters()
 
@@ -81,12 +90,23 @@ class StackedMLP(nn.Module):
     """
 
     def __init__(
-        self, num_stacked: int, in_width: int, widths: Sequence[int], dropout: float = 0.0
+        self,
+        num_stacked: int,
+        in_width: int,
+        widths: Sequence[int],
+        dropout: float = 0.0,
+        *,
+        stack: Axis = None,
+        reads: Axis = None,
+        is_shared: bool | None = None,
     ) -> None:
+        """`stack`: the meaning of G; `reads`: of the first layer's I (marigold_rec.axes)."""
         super().__init__()
         self.layers = nn.ModuleList(
-            StackedLinear(num_stacked, i, o)
-            for i, o in zip([in_width, *widths], widths, strict=False)
+            StackedLinear(
+                num_stacked, i, o, stack=stack, reads=None if n else reads, is_shared=is_shared
+            )
+            for n, (i, o) in enumerate(zip([in_width, *widths], widths, strict=False))
         )
         self.num_stacked = num_stacked
         self.out_width = widths[-1] if widths else in_width

@@ -9,7 +9,7 @@ from data_pipelines.due_labels import LabelTimes
 from data_pipelines.event_time import is_time
 from data_pipelines.labels import LabelColumns
 from data_pipelines.validate.report import DayFindings, FeatureFindings, TaskFindings
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config import Config
 from marigold_rec.config.features import IdFeature
 from marigold_rec.transforms import FeatureTransforms, float64_values, lone_array
 from marigold_rec.transforms.jagged import flatten
@@ -22,7 +22,7 @@ class Tallies:
         self._config = config
         # All labels, whenever they become due: the log is judged, and not one night's part of it.
         self._labels = LabelColumns.of(config, None)
-        tables = resolve_tables(config.sparse_features)
+        tables = config.tables
         rows = {table.name: table.rows for table in tables}
         self._ids = [
             (i, f, rows[f.table_name])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from marigold_rec.checkpoint import Found, newest_good
 from marigold_rec.checkpoint.manifest import MANIFEST_NAME, read_manifest
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
 from marigold_rec.errors import CheckpointError, ConfigError
 from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_row_bits
@@ -37,7 +37,7 @@ def admitted_rows(found: Found, config: Config) -> dict[str, RowBits]:
     """The rows that its training admitted, which come with the checkpoint; empty: all."""
     if ADMITTED_NAME not in found.manifest.files:
         return {}
-    return read_row_bits(found.folder / ADMITTED_NAME, resolve_tables(config.sparse_features))
+    return read_row_bits(found.folder / ADMITTED_NAME, config.tables)
 
 
 def peek_config(path: Path, overrides: Sequence[str]) -> Config:

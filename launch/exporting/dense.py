@@ -1,7 +1,7 @@
-"""The dense part as a program of torch.export: pooled embeddings and dense features in, predictions
-in the labels' units out, for any number of rows.
+"""The dense part as a program of torch.export: pooled embeddings, dense features and sequences in,
+predictions in the labels' units out, for any number of rows.
 
-Shapes: B rows, R width of the pooled embeddings, D dense features, T tasks.
+Shapes: B rows, N ids of a sequence, P prediction columns.
 """
 
 from __future__ import annotations
@@ -13,43 +13,47 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from marigold_rec.contracts import Network
+from marigold_rec.inputs import InputLayout, Inputs
+from marigold_rec.network import Network
 
 _DROPPED = (torch.ops.aten.dropout.default, torch.ops.aten.to.dtype)
 """Do nothing here: dropout of a model that serves, float32 to float32."""
 
 
-class DensePart(nn.Module):
-    """What the objective does in evaluation: network, then each head's prediction."""
+class DenseProgram(nn.Module):
+    """A network's predictions as a function of flat tensors (`Inputs.flat`)."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self._sequences = tuple(slot.name for slot in network.input_layout.sequences)
 
-    def forward(self, z_BR: Tensor, dense_BD: Tensor) -> Tensor:
-        """predictions_BT, float32."""
-        outputs = self.network(z_BR, dense_BD)
-        heads = self.network.heads
-        return torch.stack([h.predict(o) for h, o in zip(heads, outputs, strict=True)], dim=1)
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """predictions_BP, float32."""
+        inputs = Inputs.from_flat(tensors, self._sequences)
+        return self.network.predict(self.network(inputs))
 
 
-def export_dense(network: Network, *, width: int, num_dense: int) -> ExportedProgram:
-    """`network` as it is now, on CPU. `width`: R."""
-    dense = DensePart(network).eval()
+def export_dense(network: Network) -> ExportedProgram:
+    """`network` as it is now, on CPU."""
+    dense = DenseProgram(network).eval()
     with torch.no_grad():
-        program = _export(dense, width, num_dense)
+        program = _export(dense, network.input_layout)
         plain = cast(fx.GraphModule, program.module(check_guards=False))
         _simplify(plain)
-        return _export(plain, width, num_dense)
+        return _export(plain, network.input_layout)
 
 
-def _export(module: nn.Module, width: int, num_dense: int) -> ExportedProgram:
+def _export(module: nn.Module, layout: InputLayout) -> ExportedProgram:
     rows = Dim("B")
-    return torch.export.export(
-        module,
-        (torch.zeros(3, width), torch.zeros(3, num_dense)),
-        dynamic_shapes=({0: rows}, {0: rows}),
-    )
+    tensors = [torch.zeros(3, layout.pooled_width), torch.zeros(3, layout.num_dense)]
+    shapes: list[Any] = [{0: rows}, {0: rows}]
+    for i, slot in enumerate(layout.sequences):
+        tensors += [torch.zeros(5, slot.width), torch.tensor([0, 2, 2, 5])]
+        shapes += [{0: Dim(f"N{i}")}, {0: rows + 1}]
+    # Positional arguments of *tensors are one entry: a tuple of shapes.
+    dynamic = (tuple(shapes),) if isinstance(module, DenseProgram) else tuple(shapes)
+    return torch.export.export(module, tuple(tensors), dynamic_shapes=dynamic)
 
 
 def _simplify(program: fx.GraphModule) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_pipelines.catalog import schema_hash
 from data_pipelines.synthetic.storage import log_name
@@ -15,14 +14,14 @@ from launch.build import find_train_files
 from launch.evaluating.checkpoints import admitted_rows, open_checkpoint
 from launch.exporting.arguments import ExportArguments
 from launch.exporting.dense import export_dense
-from marigold_rec.analysis.targets import targets_of
+from launch.exporting.outputs import outputs_of
 from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
-from marigold_rec.config import Config, Table, resolve_tables
+from marigold_rec.config import Config, Table
 from marigold_rec.config.loading import config_from
-from marigold_rec.contracts import Network
 from marigold_rec.distributed import start_ranks
 from marigold_rec.errors import EXIT_DONE, ConfigError, DataError
-from marigold_rec.serving import Artefact, Output
+from marigold_rec.network import Network
+from marigold_rec.serving import Artefact
 from marigold_rec.serving.inputs import column_kind
 from marigold_rec.serving.writing import require_place, write_artefact
 from marigold_rec.training import LOGGER
@@ -39,7 +38,7 @@ def export_checkpoint(arguments: ExportArguments) -> int:
     require_place(arguments.out)
     found = open_checkpoint(arguments.checkpoint)
     config = _config(found, arguments.overrides)
-    tables = resolve_tables(config.sparse_features)
+    tables = config.tables
     with start_ranks(config) as ranks:
         if ranks.world_size != 1:
             raise ConfigError(
@@ -49,14 +48,10 @@ def export_checkpoint(arguments: ExportArguments) -> int:
         store = CheckpointStore(found.folder.parent, ranks, config)
         network = build_network(config)
         _load_network(network, store, found)
-        program = export_dense(
-            network,
-            width=sum(table.dim * len(table.features) for table in tables),
-            num_dense=len(config.dense_features),
-        )
+        program = export_dense(network)
         written = write_artefact(
             arguments.out,
-            _described(config, found),
+            _described(config, found, network),
             program,
             {table: _values(table, store, found) for table in tables},
             precision=arguments.tables,
@@ -89,28 +84,24 @@ def _config(found: Found, overrides: tuple[str, ...]) -> Config:
 
 def _load_network(network: Network, store: CheckpointStore, found: Found) -> None:
     """Dense values straight from the checkpoint; no plan and no sharded model are needed."""
-    state = cast(nn.Module, network).state_dict()
+    state = network.state_dict()
     store.load(found, {f"model/objective.network.{name}": value for name, value in state.items()})
 
 
 def _values(table: Table, store: CheckpointStore, found: Found) -> Callable[[], Tensor]:
     def load() -> Tensor:
         weight_ND = torch.empty(table.rows, table.dim)
-        name = f"model/embeddings.ebc.embedding_bags.{table.name}.weight"
-        store.load(found, {name: weight_ND})
+        store.load(found, {f"model/{table.state_key}": weight_ND})
         return weight_ND
 
     return load
 
 
-def _described(config: Config, found: Found) -> Artefact:
+def _described(config: Config, found: Found, network: Network) -> Artefact:
     return Artefact(
-        tasks=config.task_names,
-        outputs=tuple(
-            Output(name=t.name, kind=t.kind, space=t.space, observed_if=t.observed_if,
-                   tasks=t.tasks)
-            for t in targets_of(config.tasks)
-        ),
+        predictions=network.prediction_columns,
+        sequences=config.sequence_features,
+        outputs=outputs_of(config.tasks, network.prediction_columns),
         features=config.features,
         columns=_columns(config, found),
         tables={},
@@ -120,7 +111,7 @@ def _described(config: Config, found: Found) -> Artefact:
         schema_hash=found.manifest.schema_hash,
         versions=installed_versions(),
         files={},
-    )  # fmt: skip
+    )
 
 
 def _columns(config: Config, found: Found) -> dict[str, str] | None:
@@ -140,7 +131,7 @@ def _columns(config: Config, found: Found) -> dict[str, str] | None:
         return _unknown(f"the training files are not at hand ({error})")
     if found.manifest.schema_hash not in (None, schema_hash(catalog)):
         return _unknown("the training files have another schema now")
-    transforms = FeatureTransforms(config.features, resolve_tables(config.sparse_features))
+    transforms = FeatureTransforms(config.features, config.tables)
     return {
         name: column_kind(catalog.schema.field(name).type)
         for name in transforms.columns

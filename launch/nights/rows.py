@@ -25,7 +25,7 @@ from launch.nights.durable import sync_folder
 from launch.nights.folder import NightFolder
 from launch.nights.partitions import Partitions
 from launch.nights.plan import Days, NightPlan, days_between
-from marigold_rec.config import Config, load_config, resolve_tables
+from marigold_rec.config import Config, load_config
 from marigold_rec.config.life_cycle import TableLifeCycle
 from marigold_rec.errors import ConfigError
 from marigold_rec.transforms.row_bits import (
@@ -59,7 +59,7 @@ def make_rows(config: Config, plan: NightPlan, folder: NightFolder, log: Log) ->
     rules = config.life_cycle.tables
     if not rules:
         return
-    sizes = {table.name: table.rows for table in resolve_tables(config.sparse_features)}
+    sizes = {table.name: table.rows for table in config.tables}
     tallies = {name: RowTally(_base_history(name, sizes[name], plan, folder, log))
                for name in rules}  # fmt: skip
     _add_days(tallies, config, plan.train, log)
@@ -133,7 +133,7 @@ def _rows_then(table: str, config: Config) -> int | None:
     """None: it was no hashed table of that model."""
     if {f.kind for f in config.sparse_features if f.table_name == table} != {"hash"}:
         return None
-    return next(t.rows for t in resolve_tables(config.sparse_features) if t.name == table)
+    return next(t.rows for t in config.tables if t.name == table)
 
 
 def _carried(history: RowHistory | None, rows: int) -> RowHistory:

@@ -16,7 +16,7 @@ from marigold_rec.errors import ConfigError
 # Metric -> whether higher is better, by kind of task; the first is the default.
 _METRICS = {
     "binary": {"auc": True, "log_loss": False, "ne": False},
-    "watch_time": {
+    "duration": {
         "r2_log": True,
         "xauc": True,
         "spearman": True,

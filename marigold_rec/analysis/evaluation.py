@@ -143,7 +143,7 @@ def _num_distinct(code_N: Codes) -> int:
 def _figures_and_curves(
     target: Target, rows: Rows, settings: Settings
 ) -> tuple[dict[str, Estimate], Curves]:
-    if target.kind == "watch_time":
+    if target.kind == "duration":
         return estimates(target.kind, rows), watch_time_curves(rows)
     found, curves = binary_report(rows, settings.confidence)
     return found | slates(rows, settings.ndcg_at), curves

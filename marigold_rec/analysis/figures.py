@@ -19,15 +19,15 @@ from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.slates import slate_estimates
 from marigold_rec.analysis.watch_time import watch_time_estimates
 
-Kind = Literal["binary", "watch_time"]
+Kind = Literal["binary", "duration"]
 
-HEADLINE = {"binary": "auc", "watch_time": "xauc"}
+HEADLINE = {"binary": "auc", "duration": "xauc"}
 """The figure that slices and detectable differences are about."""
 
 
 def estimates(kind: Kind, rows: Rows, ndcg_at: tuple[int, ...] = ()) -> dict[str, Estimate]:
     """By name; NDCG and MRR only where there are slates."""
-    if kind == "watch_time":
+    if kind == "duration":
         return watch_time_estimates(rows) | gxauc_estimates(rows)
     return binary_figures(rows) | slates(rows, ndcg_at)
 

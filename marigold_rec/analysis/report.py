@@ -74,7 +74,7 @@ class Detectable(_Part):
 
 class TaskReport(_Part):
     name: str
-    kind: Literal["binary", "watch_time"]
+    kind: Literal["binary", "duration"]
     space: Literal["observed", "all"] = Field(
         description="all: p(click) * p(conversion | click) over all rows (CTCVR), say."
     )

@@ -25,7 +25,7 @@ class Target:
     """One thing that is predicted. `tasks`: the factors of the prediction, the condition first."""
 
     name: str
-    kind: Literal["binary", "watch_time"]
+    kind: Literal["binary", "duration"]
     space: Literal["observed", "all"]
     label: str
     observed_if: str | None
@@ -63,39 +63,39 @@ def without_whole_space(tasks: Sequence[Task]) -> list[str]:
     """Why conversions are not judged over all rows where only due labels are observed."""
     return [
         f"no figures of {task.name} over all rows: in a window of due labels (data.eval.due) "
-        f"{condition.name} (due after {condition.matures_h:g} h) and {task.name} (due after "
+        f"{chain[0].name} (due after {chain[0].matures_h:g} h) and {task.name} (due after "
         f"{task.matures_h:g} h) are observed on other rows, and a clicked row would be missing; "
         "evaluate without data.eval.due on days whose labels are all mature"
         for task in tasks
-        if (condition := _condition(task, tasks)) is not None
-        and condition.matures_h != task.matures_h
+        if (chain := _funnel(task, tasks)) is not None and not _matures_alike(chain)
     ]
 
 
 def _targets(task: Task, tasks: Sequence[Task], has_due: bool) -> Iterator[Target]:
     yield Target(task.name, task.kind, "observed", task.label, task.observed_if, (task.name,))
-    condition = _condition(task, tasks)
-    if condition is None or (has_due and condition.matures_h != task.matures_h):
+    chain = _funnel(task, tasks)
+    if chain is None or (has_due and not _matures_alike(chain)):
         return
     yield Target(
         f"{task.name} over all rows",
         "binary",
         "all",
-        f"{condition.label} and {task.label}",
+        " and ".join(step.label for step in chain),
         None,
-        (condition.name, task.name),
+        tuple(step.name for step in chain),
     )
 
 
-def _condition(task: Task, tasks: Sequence[Task]) -> Task | None:
-    """The task of the click, observed on all rows, that a conversion hangs on."""
-    if task.kind != "binary" or task.observed_if is None:
-        return None
-    for condition in tasks:
-        if (
-            condition.kind == "binary"
-            and condition.label == task.observed_if
-            and condition.observed_if is None
-        ):
-            return condition
-    return None
+def _funnel(task: Task, tasks: Sequence[Task]) -> list[Task] | None:
+    """The steps that lead to a conversion, itself last; None where it hangs on no task, is no
+    yes/no label, or its first step is not observed on all rows."""
+    by_name = {other.name: other for other in tasks}
+    chain = [task]
+    while chain[0].given is not None:
+        chain.insert(0, by_name[chain[0].given])
+    is_whole = len(chain) > 1 and chain[0].observed_if is None
+    return chain if is_whole and all(step.kind == "binary" for step in chain) else None
+
+
+def _matures_alike(chain: Sequence[Task]) -> bool:
+    return len({step.matures_h for step in chain}) == 1

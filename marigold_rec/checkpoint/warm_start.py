@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from marigold_rec.checkpoint.spans import Span, Spans
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config import Config
 from marigold_rec.config.features import BucketizeFeature, SparseFeature, VocabFeature
+from marigold_rec.config.tables import table_of_key
+from marigold_rec.network import Entries, NetworkLayout
 
-_TABLE = re.compile(r"^model/embeddings\.ebc\.embedding_bags\.(.+)\.weight$")
 _NETWORK = re.compile(r"^model/objective\.network\.(.+)$")
 _BALANCER = re.compile(r"^model/objective\.(?:balancer|prober)\.(.+)$")
-_HEAD = re.compile(r"^(towers\.heads\.)(\d+)(\..+)$")
+_PART = re.compile(r"^(\w+)\.(\d+)(\..+)$")
 
 Shape = tuple[int, ...]
 
@@ -57,13 +58,13 @@ class WarmStart:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What the axes of the network's parameters mean, as the network says it."""
+class Models:
+    """What the checkpoint and this run say of their models."""
 
-    input_parameters: Sequence[str]
-    """Their last axis is the network's input: pooled features, then dense ones."""
-    task_parameters: Sequence[str]
-    """Their first axis is the tasks, each with as many entries as the others."""
+    then: Config
+    now: Config
+    layout_then: NetworkLayout
+    layout_now: NetworkLayout
 
 
 class _MisfitError(Exception):
@@ -71,14 +72,11 @@ class _MisfitError(Exception):
 
 
 def plan_warm_start(
-    then: Config,
-    now: Config,
-    saved: Mapping[str, Shape],
-    live: Mapping[str, Shape],
-    layout: Layout,
+    models: Models, saved: Mapping[str, Shape], live: Mapping[str, Shape]
 ) -> WarmStart:
-    """`then`, `saved`: the checkpoint's config and its tensors' shapes; `live`: the model's, by the
-    same names (tables with all their rows, however they are sharded)."""
+    """`saved`: the shapes of the checkpoint's tensors; `live`: of the model's, by the same names
+    (tables with all their rows, however they are sharded)."""
+    now = models.now
     moves: list[Move] = []
     loads: dict[str, Load] = {}
     problems: list[str] = []
@@ -86,12 +84,12 @@ def plan_warm_start(
         unit = _unit(name)
         if unit is None:
             continue
-        source = _source(name, then, now)
+        source = _source(name, models)
         note = ""
         try:
             if source is None or source not in saved:
                 raise _MisfitError("the checkpoint has none")
-            spans = _spans(name, saved[source], shape, then, now, layout)
+            spans = _spans(name, source, saved[source], shape, models)
         except _MisfitError as misfit:
             note = str(misfit)
             # A balancer finds its weights anew within some hundred steps: no reason to refuse.
@@ -117,47 +115,58 @@ def plan_warm_start(
 
 
 def _unit(name: str) -> str | None:
-    for pattern, kind in ((_TABLE, "tables"), (_NETWORK, "network"), (_BALANCER, "balancer")):
+    if (table := _table(name)) is not None:
+        return f"tables.{table}"
+    for pattern, kind in ((_NETWORK, "network"), (_BALANCER, "balancer")):
         if found := pattern.match(name):
             return f"{kind}.{found[1]}"
     return None
+
+
+def _table(name: str) -> str | None:
+    return table_of_key(name.removeprefix("model/"))
 
 
 def _is_named(unit: str, named: Iterable[str]) -> bool:
     return any(unit == name or unit.startswith(f"{name}.") for name in named)
 
 
-def _source(name: str, then: Config, now: Config) -> str | None:
-    """The saved tensor that means the same: heads are numbered, and follow their tasks' names."""
+def _source(name: str, models: Models) -> str | None:
+    """The saved tensor that means the same: numbered parts (heads, encoders) follow their names,
+    and a table keeps its values when it begins, or ceases, to be read unpooled."""
+    if (table := _table(name)) is not None:
+        found = [t for t in models.then.tables if t.name == table]
+        return f"model/{found[0].state_key}" if found else None
     network = _NETWORK.match(name)
-    head = _HEAD.match(network[1]) if network else None
-    if head is None:
+    part = _PART.match(network[1]) if network else None
+    if part is None or part[1] not in models.layout_now.parts:
         return name
-    task = now.task_names[int(head[2])]
-    if task not in then.task_names:
+    member = models.layout_now.parts[part[1]][int(part[2])]
+    members_then = models.layout_then.parts[part[1]]
+    if member not in members_then:
         return None
-    number = then.task_names.index(task)
-    return f"model/objective.network.{head[1]}{number}{head[3]}"
+    return f"model/objective.network.{part[1]}.{members_then.index(member)}{part[3]}"
 
 
-def _spans(
-    name: str, saved: Shape, live: Shape, then: Config, now: Config, layout: Layout
-) -> Spans:
+def _spans(name: str, source: str, saved: Shape, live: Shape, models: Models) -> Spans:
     """Empty where the tensor is as it was. Raises _MisfitError."""
-    if found := _TABLE.match(name):
-        return _table_spans(found[1], saved, live, then, now)
+    then, now = models.then, models.now
+    if (table := _table(name)) is not None:
+        return _table_spans(table, saved, live, then, now)
     if _BALANCER.match(name):
         if then.balancer != now.balancer or then.task_names != now.task_names:
             raise _MisfitError("another balancer or other tasks: it begins anew")
         return _unchanged(saved, live)
-    parameter = name.partition("network.")[2]
+    if len(saved) != len(live):
+        raise _MisfitError(f"it was {_by(saved)} and is {_by(live)}")
+    no_axes: tuple[Entries | None, ...] = (None,) * len(live)
+    axes_now = models.layout_now.axes.get(name.partition("network.")[2], no_axes)
+    axes_then = models.layout_then.axes.get(source.partition("network.")[2], no_axes)
     spans: dict[int, Sequence[Span]] = {}
-    if parameter in layout.input_parameters and _inputs(then) != _inputs(now):
-        spans[len(live) - 1] = _input_spans(then, now)
-    if parameter in layout.task_parameters and then.task_names != now.task_names:
-        spans[0] = _task_spans(saved[0], live[0], then, now)
-    others = [i for i in range(len(live)) if i not in spans]
-    if len(saved) != len(live) or any(saved[i] != live[i] for i in others):
+    for axis, (entries_then, entries_now) in enumerate(zip(axes_then, axes_now, strict=True)):
+        if entries_then is not None and entries_now is not None and entries_then != entries_now:
+            spans[axis] = _entry_spans(entries_then, entries_now)
+    if any(saved[i] != live[i] for i in range(len(live)) if i not in spans):
         raise _MisfitError(f"it was {_by(saved)} and is {_by(live)}")
     return spans
 
@@ -205,44 +214,24 @@ def _values(feature: SparseFeature) -> tuple[str | int, ...]:
     return feature.values if isinstance(feature, VocabFeature) else ()
 
 
-def _inputs(config: Config) -> list[tuple[str, int]]:
-    """(feature, width) in the order of the network's input."""
-    dims = {table.name: table.dim for table in resolve_tables(config.sparse_features)}
-    pooled = [(f.name, dims[f.table_name]) for f in config.sparse_features]
-    return [*pooled, *((f.name, 1) for f in config.dense_features)]
-
-
-def _input_spans(then: Config, now: Config) -> list[Span]:
-    """A feature that is gone leaves; a new one's columns keep their initial values."""
+def _entry_spans(then: Entries, now: Entries) -> list[Span]:
+    """Entries that are gone leave; new ones keep their initial values."""
     places: dict[tuple[str, int], int] = {}
     place = 0
-    for name, width in _inputs(then):
+    for name, width in then:
         places[name, width] = place
         place += width
-    return list(_found(_inputs(now), places))
+    return list(_found(now, places))
 
 
 def _found(
-    inputs: Iterable[tuple[str, int]], places: Mapping[tuple[str, int], int]
+    entries: Iterable[tuple[str, int]], places: Mapping[tuple[str, int], int]
 ) -> Iterator[Span]:
     place = 0
-    for name, width in inputs:
+    for name, width in entries:
         if (name, width) in places:
             yield Span(place, places[name, width], width)
         place += width
-
-
-def _task_spans(saved: int, live: int, then: Config, now: Config) -> list[Span]:
-    each = live // len(now.tasks)
-    if saved != each * len(then.tasks):
-        raise _MisfitError(
-            f"it had {saved} for {len(then.tasks)} tasks and has {live} for {len(now.tasks)}"
-        )
-    return [
-        Span(place * each, then.task_names.index(task) * each, each)
-        for place, task in enumerate(now.task_names)
-        if task in then.task_names
-    ]
 
 
 def _by(shape: Shape) -> str:

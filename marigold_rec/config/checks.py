@@ -9,7 +9,6 @@ from marigold_rec.config.balancers import MarigoldBalancerConfig, StaticBalancer
 from marigold_rec.config.due import event_time_of
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.schema import Config
-from marigold_rec.config.tables import resolve_tables
 from marigold_rec.config.window_figures import window_figures
 
 
@@ -22,6 +21,8 @@ def cross_field_problems(config: Config) -> list[str]:
         *_leaks(config),
         *_twin_tasks(config),
         *_observed_by_themselves(config),
+        *_funnel(config),
+        *_sequences(config),
         *_maturing(config),
         *_balancer(config),
         *_dates(config),
@@ -44,7 +45,7 @@ def _tables(config: Config) -> list[str]:
     if not config.sparse_features:
         return ["features: there is no sparse feature (hash, id, bucketize or vocab); add one"]
     try:
-        known = [table.name for table in resolve_tables(config.sparse_features)]
+        known = [table.name for table in config.tables]
     except ValueError as error:
         return [f"features: {line}" for line in str(error).splitlines()]
     return [
@@ -106,6 +107,59 @@ def _observed_by_themselves(config: Config) -> list[str]:
         for task in config.tasks
         if task.observed_if == task.label
     ]
+
+
+def _funnel(config: Config) -> list[str]:
+    """`given` names an earlier task of a yes/no label, and no task is given itself in a circle."""
+    earlier: dict[str, str] = {}
+    problems = []
+    for task in config.tasks:
+        if task.given is not None and task.given not in earlier:
+            problems.append(
+                f"tasks.{task.name}.given: must name an earlier task of this list, found "
+                f"{task.given!r}; {did_you_mean(task.given, earlier)}"
+            )
+        elif task.given is not None and earlier[task.given] != "binary":
+            problems.append(
+                f"tasks.{task.name}.given: task {task.given!r} is of kind {earlier[task.given]}; "
+                "name one of kind binary"
+            )
+        elif task.given is not None:
+            label = next(t.label for t in config.tasks if t.name == task.given)
+            if task.observed_if != label:
+                problems.append(
+                    f"tasks.{task.name}: has given: {task.given}, whose label is {label!r}, and "
+                    f"observed_if: {task.observed_if}; remove observed_if"
+                )
+        earlier[task.name] = task.kind
+    return problems
+
+
+def _sequences(config: Config) -> list[str]:
+    sparse = {feature.name: feature for feature in config.sparse_features}
+    problems = []
+    for name, feature in config.sequence_features.items():
+        if feature not in sparse:
+            problems.append(
+                f"model.sequences.{name}: there is no sparse feature {feature!r}; "
+                f"{did_you_mean(feature, sparse)}"
+            )
+        if name in sparse and name != feature:
+            problems.append(f"model.sequences.{name}: a feature has this name; choose another")
+    read = list(config.sequence_features.values())
+    problems += [
+        f"model.sequences: {feature!r} is read by {read.count(feature)} sequences; by one at most"
+        for feature in dict.fromkeys(read)
+        if read.count(feature) > 1
+    ]
+    for name, settings in config.model.sequences.items():
+        problems += [
+            f"model.sequences.{name}.query: {query!r} is no feature with a pooled embedding; "
+            f"{did_you_mean(query, [f for f in sparse if f not in read])}"
+            for query in settings.query
+            if query not in sparse or query in read
+        ]
+    return problems
 
 
 def _maturing(config: Config) -> list[str]:

@@ -67,7 +67,7 @@ def _binary_rules() -> FigureRules:
     }
 
 
-def _watch_time_rules() -> FigureRules:
+def _duration_rules() -> FigureRules:
     return {"xauc": FigureRule(min_delta=-0.005)}
 
 
@@ -77,13 +77,13 @@ class DefaultRules(Section):
     binary: FigureRules = Field(
         default_factory=_binary_rules, description="Laid over the built-in rules likewise."
     )
-    watch_time: FigureRules = Field(default_factory=_watch_time_rules, description="Likewise.")
+    duration: FigureRules = Field(default_factory=_duration_rules, description="Likewise.")
 
-    @field_validator("binary", "watch_time", mode="after")
+    @field_validator("binary", "duration", mode="after")
     @classmethod
     def _over_the_built_in(cls, given: FigureRules, info: ValidationInfo) -> FigureRules:
         # Else a rule for one figure would silently take away those of the others.
-        return (_binary_rules() if info.field_name == "binary" else _watch_time_rules()) | given
+        return (_binary_rules() if info.field_name == "binary" else _duration_rules()) | given
 
 
 class DataLimits(Section):

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from marigold_rec.config.checks import cross_field_problems
+from marigold_rec.config.moved import moved_settings
 from marigold_rec.config.overrides import apply_override
 from marigold_rec.config.problems import describe_all
 from marigold_rec.config.schema import Config
@@ -70,6 +71,10 @@ def config_hash(config: Config) -> str:
 
 
 def _validate(tree: dict[str, Any], problems: list[str], where: str) -> Config:
+    if moved := moved_settings(tree):
+        raise ConfigError(
+            [f"{where}: was written for an earlier version of marigold_rec; change it:", *moved]
+        )
     # Through JSON: pydantic's strict mode then takes lists for tuples and text for dates, and still
     # refuses "12" for a number or 1 for a boolean.
     try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from marigold_rec.config.components import OneOf
 from marigold_rec.config.schema import Config
 from marigold_rec.config.section import Section
 
@@ -20,11 +21,21 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     return f"known here: {', '.join(names)}" if names else "nothing may stand here"
 
 
-def names_at(path: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of the section at a pydantic error's path, [] if there is none."""
+def names_at(path: tuple[int | str, ...], tree: Any) -> list[str]:
+    """Names of the fields of the section at a pydantic error's path, [] if there is none. `tree`:
+    what was validated, whose names say which component's settings stand at a place."""
     here: Any = Config
+    value = tree
     for part in path:
         here = _child(here, part)
+        # A union's tag is part of the path, but of no tree.
+        if isinstance(value, Mapping):
+            value = value.get(part, value)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        component = next((m for m in _metadata(here) if isinstance(m, OneOf)), None)
+        if component is not None and isinstance(value, Mapping):
+            here = component.settings(value.get("name"))
     here = _strip(here)
     return list(here.model_fields) if _is_section(here) else []
 
@@ -59,7 +70,13 @@ def _child(kind: Any, part: int | str) -> Any:
     kind = _strip(kind)
     if _is_section(kind):
         field = kind.model_fields.get(str(part))
-        return field.annotation if field is not None else None
+        if field is None:
+            return None
+        # Without its metadata a field's annotation does not say which component it holds.
+        for metadata in field.metadata:
+            if isinstance(metadata, OneOf):
+                return Annotated[field.annotation, metadata]
+        return field.annotation
     if get_origin(kind) in (Union, types.UnionType):
         return next((m for m in _members(kind) if part in _tags(m)), None)
     if get_origin(kind) is tuple and isinstance(part, int):
@@ -67,6 +84,10 @@ def _child(kind: Any, part: int | str) -> Any:
     if get_origin(kind) is dict:
         return get_args(kind)[1]
     return None
+
+
+def _metadata(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind)[1:] if get_origin(kind) is Annotated else ()
 
 
 def _members(union: Any) -> list[Any]:

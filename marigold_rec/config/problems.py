@@ -59,7 +59,7 @@ def _describe(error: ErrorDetails, tree: dict[str, Any]) -> str:
     context = error.get("ctx") or {}
     match error["type"]:
         case "extra_forbidden":
-            hint = did_you_mean(str(path[-1]), names_at(path[:-1]))
+            hint = did_you_mean(str(path[-1]), names_at(path[:-1], tree))
             return f"{_readable(path, tree)}: unknown key; {hint}"
         case "missing" if isinstance(path[-1], int):
             return _found(path[:-1], tree, found, "have 2 entries")
@@ -67,12 +67,12 @@ def _describe(error: ErrorDetails, tree: dict[str, Any]) -> str:
             return f"{_readable(path, tree)}: missing; give it a value"
         case "union_tag_not_found":
             key = str(context.get("discriminator", "kind")).strip("'")
-            known = ", ".join(tags_at(path))
+            known = ", ".join(context.get("known") or tags_at(path))
             return f"{_readable(path, tree)}.{key}: missing; give it one of {known}"
         case "union_tag_invalid":
             key = str(context.get("discriminator", "kind")).strip("'")
             tag = context.get("tag")
-            hint = did_you_mean(str(tag), tags_at(path))
+            hint = did_you_mean(str(tag), context.get("known") or tags_at(path))
             return f"{_readable(path, tree)}.{key}: found {tag!r}; {hint}"
         case "value_error":
             where = _readable(path, tree)

@@ -7,18 +7,20 @@ checked in `launch/build.py`, once that number is known.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from marigold_rec.config.balancers import Balancer, MarigoldBalancerConfig
 from marigold_rec.config.data import DataConfig
 from marigold_rec.config.features import DenseFeature, Feature, SparseFeature
 from marigold_rec.config.life_cycle import LifeCycleConfig
-from marigold_rec.config.models import MMoEModel, Model
+from marigold_rec.config.models import ModelConfig
 from marigold_rec.config.names import RUN_NAME_PATTERN
 from marigold_rec.config.nightly import NightlyConfig
 from marigold_rec.config.section import Section
+from marigold_rec.config.tables import Table, resolve_tables
 from marigold_rec.config.tasks import Task
 
 
@@ -213,7 +215,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     features: tuple[Feature, ...]
     tasks: tuple[Task, ...]
-    model: Model = MMoEModel(name="mmoe")
+    model: ModelConfig = Field(default_factory=ModelConfig)
     balancer: Balancer = MarigoldBalancerConfig(name="marigold")
     optimizer: OptimizerConfig = OptimizerConfig()
     sharding: ShardingConfig = ShardingConfig()
@@ -225,6 +227,29 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     nightly: NightlyConfig = NightlyConfig()
     distributed: DistributedConfig = DistributedConfig()
+
+    @model_validator(mode="after")
+    def _funnel(self) -> Config:
+        """A task that is given another is observed where that one's label is 1."""
+        labels = {task.name: task.label for task in self.tasks}
+        tasks = tuple(
+            task.model_copy(update={"observed_if": labels[task.given]})
+            if task.given in labels and task.observed_if is None
+            else task
+            for task in self.tasks
+        )
+        object.__setattr__(self, "tasks", tasks)  # frozen for all but its own validation
+        return self
+
+    @property
+    def sequence_features(self) -> dict[str, str]:
+        """Sequence -> the feature that is read unpooled for it."""
+        return {name: s.feature or name for name, s in self.model.sequences.items()}
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        """The embedding tables that the features define. Raises ValueError: see resolve_tables."""
+        return resolve_tables(self.sparse_features, self.sequence_features.values())
 
     @property
     def sparse_features(self) -> tuple[SparseFeature, ...]:

@@ -6,6 +6,8 @@ Features that name the same table share its rows. One of them (or several, alike
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,14 +29,35 @@ class Table:
     features: tuple[str, ...]
     ids_per_row: tuple[float, ...]
     """Of each feature, on average."""
+    is_unpooled: bool = False
+    """A sequence reads it: all its features are looked up unpooled, so that it is one module."""
+
+    @property
+    def state_key(self) -> str:
+        """The name of its weight in the sharded model's state_dict (models.embeddings)."""
+        parent = "ec.embeddings" if self.is_unpooled else "ebc.embedding_bags"
+        return f"embeddings.{parent}.{self.name}.weight"
 
 
-def resolve_tables(features: tuple[SparseFeature, ...]) -> tuple[Table, ...]:
-    """The tables of `features`, in order of first mention.
+def table_of_key(key: str) -> str | None:
+    """The table whose `state_key` is `key`; None where it is no table's."""
+    found = _STATE_KEY.fullmatch(key)
+    return found[1] if found else None
+
+
+_STATE_KEY = re.compile(r"embeddings\.(?:ebc\.embedding_bags|ec\.embeddings)\.(.+)\.weight")
+
+
+def resolve_tables(
+    features: tuple[SparseFeature, ...], sequences: Iterable[str] = ()
+) -> tuple[Table, ...]:
+    """The tables of `features`, in order of first mention; `sequences`: the features that are read
+    unpooled.
 
     Raises ValueError with one line per problem: no `rows` given for a table, or features of one
     table that contradict each other in `rows`, `dim` or `pooling`.
     """
+    unpooled = frozenset(sequences)
     members: dict[str, list[SparseFeature]] = {}
     for feature in features:
         members.setdefault(feature.table_name, []).append(feature)
@@ -83,6 +106,7 @@ def resolve_tables(features: tuple[SparseFeature, ...]) -> tuple[Table, ...]:
                 pooling=pooling,
                 features=tuple(f.name for f in group),
                 ids_per_row=tuple(f.ids_per_row for f in group),
+                is_unpooled=any(f.name in unpooled for f in group),
             )
         )
     if problems:

@@ -1,11 +1,12 @@
-"""The kinds of task: what is learned, and of which rows."""
+"""The tasks: what a label is and of which rows it is known, how it is predicted and learned."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
+from marigold_rec.config.components import HeadField, LossField
 from marigold_rec.config.names import Name
 from marigold_rec.config.section import Section
 
@@ -13,9 +14,16 @@ from marigold_rec.config.section import Section
 class _Task(Section):
     name: Name
     label: str = Field(description="Parquet column; null means unobserved.")
+    given: Name | None = Field(
+        default=None,
+        description="The task of the step before in a funnel (the click of a conversion): the "
+        "label counts only where that task's label is 1, and the product of both predictions is "
+        "also evaluated over all rows.",
+    )
     observed_if: str | None = Field(
         default=None, description="0/1 column; the label counts only where it is 1."
     )
+    loss: LossField = cast(Any, {"name": "observed"})
     matures_h: float = Field(
         default=0.0,
         ge=0,
@@ -26,7 +34,10 @@ class _Task(Section):
 
 
 class BinaryTask(_Task):
+    """A label of 0 or 1; predictions are probabilities."""
+
     kind: Literal["binary"]
+    head: HeadField = cast(Any, {"name": "logistic"})
     event_time: str | None = Field(
         default=None,
         description="Column of when a label of 1 came true (conversion_time_ms, say): later than "
@@ -41,15 +52,14 @@ class BinaryTask(_Task):
     )
 
 
-class WatchTimeTask(_Task):
-    """Watch time in seconds, learned on log(1+s); predictions are in seconds."""
+class DurationTask(_Task):
+    """A duration in seconds, such as watch time; predictions are in seconds."""
 
-    kind: Literal["watch_time"]
-    method: Literal["log_mse", "log_huber"] = "log_mse"
-    huber_delta: float = Field(default=1.0, gt=0, description="In units of log(1+s).")
+    kind: Literal["duration"]
+    head: HeadField = cast(Any, {"name": "log_mse"})
     max_s: float = Field(
         default=86_400.0, gt=0, description="Longer labels are invalid, in seconds."
     )
 
 
-Task = Annotated[BinaryTask | WatchTimeTask, Field(discriminator="kind")]
+Task = Annotated[BinaryTask | DurationTask, Field(discriminator="kind")]

@@ -9,7 +9,7 @@ from marigold_rec.config.tasks import Task
 
 WINDOW_FIGURES: dict[str, dict[str, str]] = {
     "binary": {"ne": "window_ne", "auc": "window_auc", "calibration": "window_calibration"},
-    "watch_time": {"mae": "window_mae_s"},
+    "duration": {"mae": "window_mae_s"},
 }
 """Kind of task -> metric -> name of the scalar, which train/ and /<task> surround in the log."""
 

@@ -62,7 +62,7 @@ class ColumnProfile(_Part):
 class LabelProfile(_Part):
     """A task's valid labels: observed, and of the kind that the task takes. Exact."""
 
-    kind: Literal["binary", "watch_time"]
+    kind: Literal["binary", "duration"]
     column: str
     observed: int
     invalid: int = Field(description="Observed, but not 0 or 1, say; in no other figure here.")

@@ -79,7 +79,7 @@ def _view(task: TaskReport, key: str, confidence: float) -> TaskView:
 
 def _tables(views: Sequence[TaskView]) -> list[TaskTable]:
     tables = []
-    for kind, title in (("binary", "Yes/no tasks"), ("watch_time", "Watch times")):
+    for kind, title in (("binary", "Yes/no tasks"), ("duration", "Watch times")):
         of_kind = [view for view in views if view.task.kind == kind]
         if of_kind:
             metrics = main_metrics(name for view in of_kind for name in view.task.figures)

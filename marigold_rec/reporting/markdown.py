@@ -39,7 +39,7 @@ def report_markdown(report: Report) -> str:
         *_warnings(report),
         "\n".join(lines),
     ]
-    for kind, title in (("binary", "Yes/no tasks"), ("watch_time", "Watch times")):
+    for kind, title in (("binary", "Yes/no tasks"), ("duration", "Watch times")):
         if tasks := [task for task in report.tasks if task.kind == kind]:
             parts += [f"## {title}", _tasks_table(tasks)]
     if report.slices:

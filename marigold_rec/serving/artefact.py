@@ -28,7 +28,7 @@ from marigold_rec.transforms.row_bits import ADMITTED_NAME
 ARTEFACT_NAME = "artefact.json"
 DENSE_NAME = "dense.pt2"
 KIND = "marigold_rec artefact"
-FORMAT = 1
+FORMAT = 2
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -54,15 +54,15 @@ class TableEntry(_Part):
 
 
 class Output(_Part):
-    """One thing that is predicted, as the evaluation judges it: the product of the `tasks`."""
+    """One thing that is predicted, as the evaluation judges it: a product of predictions."""
 
     name: str
-    kind: Literal["binary", "watch_time"]
-    """binary: a probability; watch_time: seconds."""
+    kind: Literal["binary", "duration"]
+    """binary: a probability; duration: seconds."""
     space: Literal["observed", "all"]
     """Of which rows it speaks: those where `observed_if` is 1, or all."""
     observed_if: str | None
-    tasks: tuple[str, ...] = Field(min_length=1)
+    factors: tuple[str, ...] = Field(min_length=1)
 
 
 class Artefact(_Part):
@@ -70,11 +70,14 @@ class Artefact(_Part):
 
     kind: Literal["marigold_rec artefact"] = KIND
     format: int = FORMAT
-    tasks: tuple[str, ...]
-    """What the dense part predicts, in its order."""
+    predictions: tuple[str, ...]
+    """What the dense part predicts, in its order: a task's expected value by the task's name, then
+    its head's other columns."""
     outputs: tuple[Output, ...]
     features: tuple[Feature, ...]
     """The config's: the transforms are made from them."""
+    sequences: dict[str, str]
+    """Sequence -> the feature that the dense part reads unpooled, in the dense part's order."""
     columns: dict[str, str] | None
     """Column -> what training found there (`inputs.column_kind`); None: not known any more."""
     tables: dict[str, TableEntry]
@@ -106,7 +109,7 @@ class Artefact(_Part):
 
     @property
     def config_tables(self) -> tuple[Table, ...]:
-        return resolve_tables(self.sparse_features)
+        return resolve_tables(self.sparse_features, self.sequences.values())
 
 
 def read_artefact(folder: Path) -> Artefact:
@@ -192,10 +195,14 @@ def _require_whole(path: Path, artefact: Artefact) -> None:
     found = {name: (entry.rows, entry.dim) for name, entry in artefact.tables.items()}
     files = [entry.file for entry in artefact.tables.values()] + [DENSE_NAME]
     files += [ADMITTED_NAME] if ADMITTED_NAME in artefact.files else []
-    unknown = {task for output in artefact.outputs for task in output.tasks} - set(artefact.tasks)
+    factors = {factor for output in artefact.outputs for factor in output.factors}
+    unknown = factors - set(artefact.predictions)
+    unread = set(artefact.sequences.values()) - {f.name for f in artefact.sparse_features}
     if found != expected:
         raise CheckpointError(f"{path}: tables {found}, but the features need {expected}")
     if sorted(files) != sorted(artefact.files):
         raise CheckpointError(f"{path}: its parts are {files}, its files {list(artefact.files)}")
-    if unknown or not all(re.fullmatch(NAME_PATTERN, task) for task in artefact.tasks):
-        raise CheckpointError(f"{path}: outputs of unknown tasks {sorted(unknown)}")
+    if unknown or not all(re.fullmatch(NAME_PATTERN, name) for name in artefact.predictions):
+        raise CheckpointError(f"{path}: outputs of unknown predictions {sorted(unknown)}")
+    if unread:
+        raise CheckpointError(f"{path}: sequences of unknown features {sorted(unread)}")

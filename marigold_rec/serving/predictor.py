@@ -1,6 +1,6 @@
 """Predictions from an artefact: the training's transforms, table lookups, the dense program.
 
-Shapes: B rows, R width of the pooled embeddings, D dense features, T tasks.
+Shapes: B rows, R width of the pooled embeddings, D dense features, P predictions.
 """
 
 from __future__ import annotations
@@ -53,9 +53,16 @@ class Predictor:
         self._inputs = Inputs(features, self._transforms, self._artefact.columns)
         opened = {name: open_table(path, entry) for name, entry in self._artefact.tables.items()}
         is_mean = {table.name: table.pooling == "mean" for table in tables}
-        self._lookups: list[tuple[Lookup, bool]] = [
-            (opened[feature.table_name], is_mean[feature.table_name])
-            for feature in self._artefact.sparse_features
+        unpooled = self._artefact.sequences.values()
+        sparse = self._artefact.sparse_features
+        self._pooled: list[tuple[int, Lookup, bool]] = [
+            (i, opened[feature.table_name], is_mean[feature.table_name])
+            for i, feature in enumerate(sparse)
+            if feature.name not in unpooled
+        ]
+        place = {feature.name: i for i, feature in enumerate(sparse)}
+        self._sequences = [
+            (place[name], opened[sparse[place[name]].table_name]) for name in unpooled
         ]
         self._dense = load_program(path / DENSE_NAME)
 
@@ -90,9 +97,9 @@ class Predictor:
             found = self._transforms(table.slice(start, _ROWS_AT_ONCE))
             counts.update(found.counts)
             parts.append(self._predict(found))
-        none = np.empty((0, len(self._artefact.tasks)), np.float32)
-        predictions_BT = parts[0] if len(parts) == 1 else np.concatenate([none, *parts])
-        return Predictions(self._named(predictions_BT), dict(counts))
+        none = np.empty((0, len(self._artefact.predictions)), np.float32)
+        predictions_BP = parts[0] if len(parts) == 1 else np.concatenate([none, *parts])
+        return Predictions(self._named(predictions_BP), dict(counts))
 
     def check(self, schema: pa.Schema) -> None:
         """Raises DataError where rows of this schema can't be predicted."""
@@ -104,32 +111,46 @@ class Predictor:
         return read_row_bits(path / ADMITTED_NAME, self._artefact.config_tables)
 
     def _predict(self, found: Transformed) -> NDArray[np.float32]:
-        """predictions_BT."""
+        """predictions_BP."""
         with torch.inference_mode():
             pieces = [
                 pooled(
                     table,
-                    torch.from_numpy(_writable(ids.values)),
-                    None if ids.lengths is None else torch.from_numpy(_writable(ids.lengths)),
+                    torch.from_numpy(_writable(found.sparse[i].values)),
+                    _tensor(found.sparse[i].lengths),
                     is_mean=is_mean,
                 )
-                for (table, is_mean), ids in zip(self._lookups, found.sparse, strict=True)
+                for i, table, is_mean in self._pooled
             ]
             z_BR = torch.cat(pieces, dim=1) if pieces else torch.empty(found.num_rows, 0)
-            return self._dense(z_BR, torch.from_numpy(found.dense_BD)).numpy()
+            jagged: list[torch.Tensor] = []
+            for i, table in self._sequences:
+                ids, lengths_B = found.sparse[i], _tensor(found.sparse[i].lengths)
+                if lengths_B is None:
+                    lengths_B = torch.ones(found.num_rows, dtype=torch.int64)
+                zero = lengths_B.new_zeros(1, dtype=torch.int64)
+                jagged += [
+                    table.rows(torch.from_numpy(_writable(ids.values))),
+                    torch.cat([zero, lengths_B.cumsum(0)]),
+                ]
+            return self._dense(z_BR, torch.from_numpy(found.dense_BD), *jagged).numpy()
 
-    def _named(self, predictions_BT: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        by_task = {
-            task: np.ascontiguousarray(predictions_BT[:, i])
-            for i, task in enumerate(self._artefact.tasks)
+    def _named(self, predictions_BP: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        by_name = {
+            name: np.ascontiguousarray(predictions_BP[:, i])
+            for i, name in enumerate(self._artefact.predictions)
         }
         named: dict[str, NDArray[np.float32]] = {}
         for output in self._artefact.outputs:
-            value_B = by_task[output.tasks[0]]
-            for task in output.tasks[1:]:
-                value_B = value_B * by_task[task]
+            value_B = by_name[output.factors[0]]
+            for factor in output.factors[1:]:
+                value_B = value_B * by_name[factor]
             named[output.name] = value_B
         return named
+
+
+def _tensor(lengths_B: np.ndarray | None) -> torch.Tensor | None:
+    return None if lengths_B is None else torch.from_numpy(_writable(lengths_B))
 
 
 def _writable(array: np.ndarray) -> np.ndarray:

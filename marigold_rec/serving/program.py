@@ -21,8 +21,8 @@ from torch.export import ExportedProgram
 
 from marigold_rec.errors import CheckpointError
 
-Dense = Callable[[Tensor, Tensor], Tensor]
-"""(z_BR, dense_BD) -> predictions_BT."""
+Dense = Callable[..., Tensor]
+"""The tensors of `Inputs.flat` -> predictions_BP."""
 
 _WEIGHTS = "data/weights/model_weights_config.json"
 _CONSTANTS = "data/constants/model_constants_config.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
-from torchrec.distributed.types import ModuleSharder, ShardingEnv, ShardingPlan
+from torchrec.distributed.types import ShardingEnv, ShardingPlan
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
@@ -16,7 +16,7 @@ from marigold_rec.config.schema import SparseOptimizerConfig
 from marigold_rec.config.tables import Table
 from marigold_rec.distributed import Ranks
 from marigold_rec.sharding.initialize import initialize_tables
-from marigold_rec.sharding.planner import FusedSharder
+from marigold_rec.sharding.planner import sharders
 
 
 def shard_model(
@@ -39,9 +39,8 @@ def shard_model(
     )
     env = ShardingEnv.from_process_group(ranks.group)
     env.output_dtensor = True  # what asynchronous distributed checkpoints need
-    sharders: list[ModuleSharder[nn.Module]] = [FusedSharder()]  # pyright: ignore[reportAssignmentType]
     model = DistributedModelParallel(
-        module, env=env, device=ranks.device, plan=plan, sharders=sharders
+        module, env=env, device=ranks.device, plan=plan, sharders=sharders()
     )
     initialize_tables(table_weights(model, tables), tables, seed)
     return model
@@ -51,10 +50,5 @@ def table_weights(
     model: DistributedModelParallel, tables: tuple[Table, ...]
 ) -> list[tuple[str, Tensor]]:
     """(table name, sharded weight) of every table of the model."""
-    names = {table.name for table in tables}
-    return [
-        (name, weight)
-        for key, weight in model.state_dict().items()
-        if (name := key.removesuffix(".weight").rpartition(".")[2]) in names
-        and ".embedding_bags." in key
-    ]
+    state = model.state_dict()
+    return [(table.name, state[table.state_key]) for table in tables]

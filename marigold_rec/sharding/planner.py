@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import nn
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner
@@ -21,7 +22,12 @@ from torchrec.distributed.planner.types import (
     TopologyFactory,
     TrainerConfig,
 )
-from torchrec.distributed.types import EmbeddingModuleShardingPlan, ShardingPlan, ShardingType
+from torchrec.distributed.types import (
+    EmbeddingModuleShardingPlan,
+    ModuleSharder,
+    ShardingPlan,
+    ShardingType,
+)
 
 from marigold_rec.config.schema import ShardingConfig
 from marigold_rec.config.tables import Table
@@ -36,14 +42,28 @@ _ALLOWED = {
 _GIB = 1024**3
 
 
-class FusedSharder(EmbeddingBagCollectionSharder):
-    """Offers row_wise on gloo too, which works but which TorchRec lists for CUDA only."""
+class _Fused:
+    """Offers row_wise on gloo too, which works but which TorchRec lists for CUDA only, and the
+    fused kernel alone."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
         return [t.value for t in ShardingType if t.value in _ALLOWED["auto"]]
 
     def compute_kernels(self, sharding_type: str, compute_device_type: str) -> list[str]:
         return [EmbeddingComputeKernel.FUSED.value]
+
+
+class FusedBagSharder(_Fused, EmbeddingBagCollectionSharder):
+    """Shards tables that are looked up pooled."""
+
+
+class FusedSequenceSharder(_Fused, EmbeddingCollectionSharder):
+    """Shards tables that are looked up unpooled."""
+
+
+def sharders() -> list[ModuleSharder[nn.Module]]:
+    """For every kind of module that holds tables."""
+    return [FusedBagSharder(), FusedSequenceSharder()]  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True)
@@ -99,7 +119,7 @@ def plan_sharding(
         debug=False,
     )
     try:
-        return planner.plan(module, [FusedSharder()])  # pyright: ignore[reportArgumentType]
+        return planner.plan(module, sharders())
     except PlannerError as error:
         gib = sum(t.rows * t.dim * 4 for t in tables) / _GIB
         raise ConfigError(

@@ -6,7 +6,7 @@ from marigold_rec.training.rank_figures import peak_memory, total_counts
 from marigold_rec.training.run_log import LOGGER, RunLog, start_logging, write_summary
 from marigold_rec.training.state import load_model
 from marigold_rec.training.stop import StopRequest, stop_on_signals
-from marigold_rec.training.task import TrainTask
+from marigold_rec.training.train_module import TrainModule
 from marigold_rec.training.trainer import Outcome, Trainer
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "RunLog",
     "StepOutput",
     "StopRequest",
-    "TrainTask",
+    "TrainModule",
     "Trainer",
     "evaluate",
     "load_model",

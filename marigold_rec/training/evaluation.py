@@ -28,7 +28,7 @@ from marigold_rec.training.trainer import Reader
 # Figures in the summary, by kind of task; the others are counts and stay out of the scalars.
 _FIGURES = {
     "binary": ("auc", "log_loss", "ne", "calibration"),
-    "watch_time": ("mae_s", "rmse_s", "r2_log", "spearman", "xauc"),
+    "duration": ("mae_s", "rmse_s", "r2_log", "spearman", "xauc"),
 }
 
 Scores = BinaryScores | RegressionScores

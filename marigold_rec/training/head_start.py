@@ -7,16 +7,18 @@ squared gradients so far, never forgets them. Measured on globo: docs/marigold.m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from marigold_rec.batch import Batch
-from marigold_rec.contracts import TaskHead
+from marigold_rec.contracts import Head
 
 
 @torch.no_grad()
-def start_heads(heads: list[TaskHead], batch: Batch, group: dist.ProcessGroup) -> None:
+def start_heads(heads: Sequence[Head], batch: Batch, group: dist.ProcessGroup) -> None:
     """Sets each head's bias from the first global batch; a task not observed in it stays at zero.
 
     Collective: call on every rank before the first forward, and never on a model that was loaded.
@@ -27,10 +29,10 @@ def start_heads(heads: list[TaskHead], batch: Batch, group: dist.ProcessGroup) -
         dist.all_reduce(sums_T3, group=group)
     for head, (total, weight, rows) in zip(heads, sums_T3.tolist(), strict=True):
         if weight > 0:
-            head.start_at(total / weight, rows)
+            head.init_bias(total / weight, rows)
 
 
-def _sums(head: TaskHead, batch: Batch, task: int) -> Tensor:
+def _sums(head: Head, batch: Batch, task: int) -> Tensor:
     """[weighted sum of targets, sum of weights, rows] of this rank, float64."""
     seen_B = (batch.observed_BT[:, task] > 0) & (batch.weights_B > 0)
     target_B = head.target(batch.labels_BT[seen_B, task]).double()

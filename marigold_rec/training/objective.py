@@ -1,4 +1,4 @@
-"""From the shared representation to one scalar: network, heads, masked losses, balancer.
+"""From the inputs of the dense part to one scalar: network, heads, weighted losses, balancer.
 
 This is the hook that the project exists for. It runs inside the wrapped forward, so that the one
 backward of its scalar drives DDP and the tables' fused optimizers alike, and it keeps what a probe
@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from marigold_rec.balancing import Balancer
 from marigold_rec.batch import Batch
-from marigold_rec.contracts import Network
+from marigold_rec.inputs import Inputs
+from marigold_rec.network import Network
 from marigold_rec.training.head_start import start_heads
 from marigold_rec.training.held_state import HeldState
-from marigold_rec.training.losses import TaskLosses, masked_losses
+from marigold_rec.training.losses import TaskLosses, global_losses
 from marigold_rec.training.probing import (
-    Kept,
     Lookup,
+    ProbeContext,
     build_prober,
     random_state,
     representation_gram,
@@ -38,11 +39,11 @@ class StepOutput:
     coefficients_T: Tensor
     batch: Batch
     outputs: tuple[Tensor, ...]
-    """Each head's output_BK; `head.predict` makes predictions of them where somebody looks."""
+    """Each head's output_BK; `network.predict` makes predictions of them where somebody looks."""
 
 
 class Objective(nn.Module):
-    """In training: (scalar, StepOutput). In evaluation: predictions_BT in the labels' units."""
+    """In training: (scalar, StepOutput). In evaluation: predictions_BP in the labels' units."""
 
     def __init__(
         self,
@@ -65,34 +66,34 @@ class Objective(nn.Module):
         self.can_forget = False
         """Whether `forget` may be called after a forward: set by the trainer, for what it costs."""
         self._held: HeldState | None = None
-        self._kept: Kept | None = None
+        self._context: ProbeContext | None = None
         self._group = group
         self._is_float32 = precision == "fp32"
 
-    def forward(self, z_BR: Tensor, batch: Batch) -> tuple[Tensor, StepOutput] | Tensor:
+    def forward(self, inputs: Inputs, batch: Batch) -> tuple[Tensor, StepOutput] | Tensor:
         if not self.training:
-            outputs = self.network(z_BR, batch.dense_BD)
-            heads = self.network.heads
-            return torch.stack([h.predict(o) for h, o in zip(heads, outputs, strict=True)], dim=1)
+            return self.network.predict(self.network(inputs))
         if self.starts_heads:
             self.starts_heads = False
-            start_heads(self.network.heads, batch, self._group)
+            start_heads(self.network.task_heads, batch, self._group)
         if self.can_forget:
-            self._held = HeldState.of(self.buffers(), z_BR.device)
+            self._held = HeldState.of(self.buffers(), inputs.device)
         balancer, keeps = self.balancer, self.prober.keeps(self.step)
-        state = random_state(z_BR.device) if keeps else None
-        with torch.autocast(z_BR.device.type, torch.bfloat16, enabled=not self._is_float32):
-            outputs = self.network(z_BR, batch.dense_BD)
-        losses = masked_losses(self.network.heads, outputs, batch, self._group)
+        state = random_state(inputs.device) if keeps else None
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=not self._is_float32):
+            outputs = self.network(inputs)
+        losses = global_losses(self.network, outputs, batch, self._group)
         with torch.no_grad():
             balancer.observe_losses(self.step, losses.global_T, losses.present_T)
-            balancer.observe_labels(losses.observed_weight_T)
+            balancer.observe_labels(losses.weight_T)
         if balancer.needs_gram:
-            balancer.observe_gram(representation_gram(losses.local_T, z_BR, self._group))
+            balancer.observe_gram(representation_gram(losses.local_T, inputs, self._group))
         coefficients_T = balancer.coefficients(losses.global_T, losses.present_T)
         if state is not None:
-            z_BR.retain_grad()
-            self._kept = self._what_to_keep(z_BR, batch, losses, coefficients_T, state)
+            for leaf in inputs.embedded:
+                if leaf.requires_grad:
+                    leaf.retain_grad()
+            self._context = self._probe_context(inputs, batch, losses, coefficients_T, state)
         output = StepOutput(
             losses, coefficients_T, batch, tuple(output_BK.detach() for output_BK in outputs)
         )
@@ -100,9 +101,9 @@ class Objective(nn.Module):
 
     def before_optimizer(self) -> None:
         """Call after the backward and before the dense optimizer's step, on every rank."""
-        if self._kept is not None:
-            self.prober.keep(self._kept)
-            self._kept = None
+        if self._context is not None:
+            self.prober.keep(self._context)
+            self._context = None
         self.prober.before_optimizer(self.step)
 
     def after_optimizer(self, lookup: Lookup) -> None:
@@ -118,20 +119,25 @@ class Objective(nn.Module):
         """
         assert self._held is not None, "can_forget was not set before the forward"
         self._held.restore()
-        self._held = self._kept = None
+        self._held = self._context = None
 
-    def _what_to_keep(
-        self, z_BR: Tensor, batch: Batch, losses: TaskLosses, coefficients_T: Tensor, state: Tensor
-    ) -> Kept:
+    def _probe_context(
+        self,
+        inputs: Inputs,
+        batch: Batch,
+        losses: TaskLosses,
+        coefficients_T: Tensor,
+        state: Tensor,
+    ) -> ProbeContext:
         probing = self.balancer.probing
         assert probing is not None
-        return Kept(
+        return ProbeContext(
             self.network,
-            z_BR,
+            inputs,
             batch,
             losses,
             coefficients_T,
             state,
             is_float32=self._is_float32,
-            num_rows=math.ceil(probing.rows * len(z_BR)),
+            num_rows=math.ceil(probing.rows * inputs.num_rows),
         )

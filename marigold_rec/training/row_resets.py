@@ -25,7 +25,7 @@ def reset_rows(tensors: Mapping[str, Tensor], table: Table, seed: int, evicted: 
     `tensors`: the live ones, by their names in a checkpoint. Each rank its own shards, however the
     table is cut: a value depends on its row and column alone.
     """
-    name = f"embeddings.ebc.embedding_bags.{table.name}.weight"
+    name = table.state_key
     weight = cast(DTensor, tensors[f"model/{name}"])
     local = cast(Any, weight.to_local())
     for shard, (row, column) in zip(local.local_shards(), local.local_offsets(), strict=False):

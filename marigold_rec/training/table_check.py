@@ -13,13 +13,13 @@ from torch.distributed.tensor import DTensor
 from torchrec.distributed import DistributedModelParallel
 
 from marigold_rec.checkpoint.staging import live_shards
+from marigold_rec.config.tables import table_of_key
 from marigold_rec.distributed import Ranks
 from marigold_rec.errors import NumericsError
 from marigold_rec.training.state import model_tensors
 
 _ROWS = 4096
 """Of each shard, at each look."""
-_PREFIX, _SUFFIX = "model/embeddings.ebc.embedding_bags.", ".weight"
 
 
 class TableCheck:
@@ -59,7 +59,7 @@ class TableCheck:
         tables = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
         return sorted(
             {
-                index.fqn.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+                table_of_key(index.fqn.removeprefix("model/")) or index.fqn
                 for index, shard in live_shards(tables).items()
                 if not bool(torch.isfinite(self._sample(shard)).all())
             }

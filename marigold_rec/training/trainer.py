@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.model_parallel import get_unwrapped_module
 
@@ -19,6 +19,8 @@ from marigold_rec.checkpoint import CheckpointStore, Found, Manifest, Snapshot
 from marigold_rec.config import Config
 from marigold_rec.distributed import Agreement, Ranks, raise_together
 from marigold_rec.errors import CheckpointError, NumericsError
+from marigold_rec.inputs import Inputs
+from marigold_rec.network import NetworkLayout
 from marigold_rec.training.batches import FetchedBatches
 from marigold_rec.training.numerics import NumericsGuard
 from marigold_rec.training.objective import Objective, StepOutput
@@ -33,7 +35,7 @@ from marigold_rec.training.state import TrainState
 from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.table_check import TableCheck
 from marigold_rec.training.throughput import Throughput
-from marigold_rec.training.warm_start import WarmStart, warm_start
+from marigold_rec.training.warm_start import Models, WarmStart, warm_start
 from marigold_rec.training.window_metrics import WindowMetrics
 
 
@@ -98,7 +100,7 @@ class Trainer:
         self._table_check = TableCheck(model, ranks, config.numerics.check_tables_every_n_steps)
         self._window = WindowMetrics(
             config.tasks,
-            objective.network.heads,
+            objective.network.task_heads,
             ranks,
             batch_size=reader.batch_size,
             window_rows=config.logging.window_rows,
@@ -157,15 +159,16 @@ class Trainer:
         # Last, when nothing can refuse this start any more.
         self._store.go_on_from(found)
 
-    def warm_start(self, found: Found, then: Config) -> WarmStart:
-        """Begins with the model of another run's checkpoint, saved under the config `then`.
+    def warm_start(self, found: Found, then: Config, layout_then: NetworkLayout) -> WarmStart:
+        """Begins with the model of another run's checkpoint, saved under the config `then`, whose
+        network has the layout `layout_then`.
 
         The step, the place in the data, the learning rates' schedule and the metrics begin anew.
         """
         tensors = self._state.tensors(with_random=False)
-        return warm_start(
-            self._objective, tensors, self._store, found, then, self._config, self._ranks
-        )
+        layout = self._objective.network.layout
+        models = Models(then, self._config, layout_then, layout)
+        return warm_start(self._objective, tensors, self._store, found, models, self._ranks)
 
     def train(self, log: RunLog, stop: StopRequest) -> Outcome:
         """Trains to `total_steps`, or until some rank is asked to stop; saves at the end.
@@ -279,9 +282,9 @@ class Trainer:
         probe()
         self._probe_s += time.perf_counter() - started
 
-    def _lookup(self, batch: Batch) -> Tensor:
+    def _lookup(self, batch: Batch) -> Inputs:
         with self.pipeline.direct_lookups():
-            return self._embeddings(batch.sparse)
+            return self._embeddings(batch.sparse, batch.unpooled, batch.dense_BD)
 
     def _snapshot(self) -> Snapshot:
         """Of now, for a checkpoint. Collective. Raises NumericsError where it is no good."""

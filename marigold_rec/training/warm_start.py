@@ -12,8 +12,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from marigold_rec.checkpoint import CheckpointStore, Found, read_dcp_metadata
 from marigold_rec.checkpoint.spans import Placed, Spans
-from marigold_rec.checkpoint.warm_start import Layout, Move, WarmStart, plan_warm_start
-from marigold_rec.config import Config, Table, resolve_tables
+from marigold_rec.checkpoint.warm_start import Models, Move, WarmStart, plan_warm_start
+from marigold_rec.config import Config, Table
 from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
 from marigold_rec.errors import CheckpointError
 from marigold_rec.training.objective import Objective
@@ -28,8 +28,7 @@ def warm_start(
     tensors: Mapping[str, Tensor],
     store: CheckpointStore,
     found: Found,
-    then: Config,
-    now: Config,
+    models: Models,
     ranks: Ranks,
 ) -> WarmStart:
     """Loads into `tensors` (the live ones of model and optimizers, by their names in a checkpoint)
@@ -40,13 +39,8 @@ def warm_start(
     `warm_start.new` does not name; nothing is loaded then.
     """
     saved = on_first_rank(lambda: _saved_shapes(found), ranks.control)
-    plan = plan_warm_start(
-        then,
-        now,
-        saved,
-        _live_shapes(tensors, now),
-        Layout(objective.network.input_parameters, objective.network.task_parameters),
-    )
+    now = models.now
+    plan = plan_warm_start(models, saved, _live_shapes(tensors, now))
     if plan.problems:
         raise CheckpointError(
             f"warm_start.path: {found.folder} does not fit this config:\n"
@@ -67,7 +61,7 @@ def _evicted(config: Config) -> dict[Table, RowBits]:
     life_cycle = config.life_cycle
     if life_cycle.rows is None or not life_cycle.evicting:
         return {}
-    tables = resolve_tables(config.sparse_features)
+    tables = config.tables
     file = Path(life_cycle.rows) / EVICTED_NAME
     found = read_row_bits(file, tables, needed=life_cycle.evicting)
     return {table: found[table.name] for table in tables if table.name in found}
@@ -106,9 +100,8 @@ def _shapes_of(move: Move) -> str:
 def _live_shapes(tensors: Mapping[str, Tensor], config: Config) -> dict[str, tuple[int, ...]]:
     """Tables by the config: a rank without a shard of one does not know its rows."""
     shapes = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith("model/")}
-    for table in resolve_tables(config.sparse_features):
-        name = f"model/embeddings.ebc.embedding_bags.{table.name}.weight"
-        shapes[name] = (table.rows, table.dim)
+    for table in config.tables:
+        shapes[f"model/{table.state_key}"] = (table.rows, table.dim)
     return shapes
 
 

@@ -28,7 +28,7 @@ from torchrec.metrics.rec_metric import RecMetric
 
 from marigold_rec.config.tasks import Task
 from marigold_rec.config.window_figures import WINDOW_FIGURES
-from marigold_rec.contracts import TaskHead
+from marigold_rec.contracts import Head
 from marigold_rec.distributed import Ranks
 from marigold_rec.metrics.binary import LOG_LOSS_CLIP
 from marigold_rec.training.objective import StepOutput
@@ -36,7 +36,7 @@ from marigold_rec.training.sanity import TaskFigures
 
 _METRICS: dict[str, dict[str, type[RecMetric]]] = {
     "binary": {"ne": NEMetric, "auc": AUCMetric, "calibration": CalibrationMetric},
-    "watch_time": {"mae": MAEMetric},
+    "duration": {"mae": MAEMetric},
 }
 
 
@@ -81,7 +81,7 @@ class WindowMetrics:
     def __init__(
         self,
         tasks: Sequence[Task],
-        heads: Sequence[TaskHead],
+        heads: Sequence[Head],
         ranks: Ranks,
         *,
         batch_size: int,
@@ -130,7 +130,10 @@ class WindowMetrics:
         kept = list(self._batches)
         outputs_TNK = [torch.cat(parts) for parts in zip(*(k.outputs for k in kept), strict=True)]
         predictions_TN = torch.stack(
-            [h.predict(output_NK) for h, output_NK in zip(self._heads, outputs_TNK, strict=True)]
+            [
+                head.predict(output_NK)[:, 0]
+                for head, output_NK in zip(self._heads, outputs_TNK, strict=False)
+            ]
         )
         labels_TN = torch.cat([k.labels_BT for k in kept]).T
         weights_TN = torch.cat([k.observed_BT * k.weights_B[:, None] for k in kept]).T

@@ -74,7 +74,7 @@ def test_labels_and_their_conditions_are_no_inputs(tmp_path: Path):
 def test_tasks_are_told_apart_by_kind_label_and_condition(tmp_path: Path):
     load(
         tmp_path,
-        "tasks=[{name: a, kind: binary, label: x}, {name: b, kind: watch_time, label: x}, "
+        "tasks=[{name: a, kind: binary, label: x}, {name: b, kind: duration, label: x}, "
         "{name: c, kind: binary, label: x, observed_if: y}]",
     )
 

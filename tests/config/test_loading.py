@@ -30,7 +30,7 @@ def test_values_arrive_typed(tmp_path: Path):
 
 
 def test_defaults_then_file_then_overrides(tmp_path: Path):
-    config = load(tmp_path, "run.seed=5", "model.name=ple", "model.levels=3")
+    config = load(tmp_path, "run.seed=5", "model.trunk.name=ple", "model.trunk.levels=3")
     assert (config.run.name, config.run.seed, config.run.epochs) == ("small", 5, 1)
     assert config.model.name == "ple"
     assert config.model.levels == 3
@@ -49,7 +49,7 @@ def test_all_problems_at_once_and_each_once(tmp_path: Path):
         "features.country.values=[true, null]",
         "features.usr.dim=4",
         "data.train.dates=[5]",
-        "model={experts: 4, name: mmoe, expert_layers: [0, x]}",
+        "model={trunk: {experts: 4, name: mmoe, expert_layers: [0, x]}}",
         "balancer=marigold",
     )
     assert found == [
@@ -188,7 +188,7 @@ def test_the_hash_is_of_the_settings_and_not_of_their_spelling(tmp_path: Path):
     first = config_hash(load(tmp_path))
     respelled = SMALL.replace("{name: small, seed: 3}", "\n  seed: 0x3\n  name: 'small'")
     assert config_hash(load(tmp_path, text=respelled)) == first
-    assert config_hash(load(tmp_path, "run.epochs=1", "model={name: mmoe}")) == first
+    assert config_hash(load(tmp_path, "run.epochs=1", "model={trunk: {name: mmoe}}")) == first
     assert len(first) == 16
     assert int(first, 16) >= 0
 

@@ -10,7 +10,7 @@ from tests.config.trees import load, problems
 
 _ROWS_AND_DROPOUT = (
     "balancer={name: marigold, probe: {rows: 0.5}}",
-    "model={name: mmoe, dropout: 0.1}",
+    "model={trunk: {name: mmoe}, dropout: 0.1}",
 )
 
 

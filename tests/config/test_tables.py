@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from marigold_rec.config import Config, Table, resolve_tables
+from marigold_rec.config import Config, Table
 
 
 def tables(*features: dict[str, Any]) -> tuple[Table, ...]:
     named = [{"name": f"f{i}", "kind": "hash", **feature} for i, feature in enumerate(features)]
     task = {"name": "ctr", "kind": "binary", "label": "click"}
     config = Config.model_validate({"features": named, "tasks": [task]})
-    return resolve_tables(config.sparse_features)
+    return config.tables
 
 
 def test_a_feature_has_a_table_of_its_own_and_its_name():

@@ -28,7 +28,7 @@ GROUP = 8
 HOUR_US = 3_600_000_000
 TASKS: list[dict[str, Any]] = [
     {"name": "ctr", "kind": "binary", "label": "click"},
-    {"name": "cvr", "kind": "binary", "label": "bought", "observed_if": "click", "matures_h": 48},
+    {"name": "cvr", "kind": "binary", "label": "bought", "given": "ctr", "matures_h": 48},
 ]
 NIGHT = (DAYS[3], DAYS[4])
 """Of the fourth day: its clicks, and the conversions of the second day's."""

@@ -28,11 +28,11 @@ START = datetime.datetime(2024, 1, 1, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)
 CTR: dict[str, Any] = {"name": "ctr", "kind": "binary", "label": "click"}
 CVR: dict[str, Any] = {
-    "name": "cvr", "kind": "binary", "label": "bought", "observed_if": "click", "matures_h": 48,
+    "name": "cvr", "kind": "binary", "label": "bought", "given": "ctr", "matures_h": 48,
     "event_time": "bought_ms",
 }  # fmt: skip
 WATCH: dict[str, Any] = {
-    "name": "watch", "kind": "watch_time", "label": "watch_s", "matures_h": 1.5,
+    "name": "watch", "kind": "duration", "label": "watch_s", "matures_h": 1.5,
     "observed_if": "click",
 }  # fmt: skip
 

@@ -30,10 +30,10 @@ CONFIG = Config.model_validate(
         ],
         "tasks": [
             {"name": "ctr", "kind": "binary", "label": "click"},
-            {"name": "cvr", "kind": "binary", "label": "conversion", "observed_if": "click"},
+            {"name": "cvr", "kind": "binary", "label": "conversion", "given": "ctr"},
             {
                 "name": "watch_time",
-                "kind": "watch_time",
+                "kind": "duration",
                 "label": "watch_time_s",
                 "observed_if": "conversion",
             },

@@ -15,7 +15,7 @@ from tests.support.parquet import log_config
 
 BINARY = {"name": "ctr", "kind": "binary", "label": "y"}
 GATED = {"name": "cvr", "kind": "binary", "label": "y", "observed_if": "g"}
-WATCH = {"name": "watch", "kind": "watch_time", "label": "y", "max_s": 100.0}
+WATCH = {"name": "watch", "kind": "duration", "label": "y", "max_s": 100.0}
 
 
 def labels(task: dict[str, Any], **columns: pa.Array) -> Labels:

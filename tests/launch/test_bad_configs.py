@@ -33,8 +33,8 @@ features:
   - {name: price, kind: dense, clip: [0, 9]}
 tasks:
   - {name: ctr, kind: binary, label: click}
-  - {name: watch_time, kind: watch_time, label: watch_s, observed_if: click}
-model: {name: mmoe, experts: 4}
+  - {name: watch_time, kind: duration, label: watch_s, observed_if: click}
+model: {trunk: {name: mmoe, experts: 4}}
 balancer: {name: static}
 """
 SECTIONS = (
@@ -87,7 +87,7 @@ BAD = [
     ),
     written(
         "duplicate section",
-        GOOD + "model: {name: ple}\n",
+        GOOD + "model: {trunk: {name: ple}}\n",
         "{config}, line 18: the key 'model' stands twice (first on line 16); remove one of them",
     ),
     written(
@@ -105,12 +105,15 @@ BAD = [
     set_to("features.user.rowz=3", "features.user.rowz: unknown key; did you mean 'rows'?"),
     set_to("optimiser.dense.lr=1e-3", "optimiser: unknown key; did you mean 'optimizer'?"),
     set_to("speed=3", f"speed: unknown key; known here: {SECTIONS}"),
-    set_to("model.name=mmoo", "model.name: found 'mmoo'; did you mean 'mmoe'?"),
+    set_to("model.trunk.name=mmoo", "model.name: found 'mmoo'; did you mean 'mmoe'?"),
     set_to(
         "tasks.ctr.kind=regression",
         "tasks.ctr.kind: found 'regression'; known here: binary, watch_time",
     ),
-    set_to("model={experts: 4}", "model.name: missing; give it one of shared_bottom, mmoe, ple"),
+    set_to(
+        "model={trunk: {experts: 4}}",
+        "model.name: missing; give it one of shared_bottom, mmoe, ple",
+    ),
     set_to("tasks.0={name: ctr, kind: binary}", "tasks.ctr.label: missing; give it a value"),
     # Wrong types and values.
     set_to("features.user.rows='100'", "features.user.rows: found '100'; it must be an integer"),
@@ -343,7 +346,7 @@ def test_it_is_refused_on_both_ranks(tmp_path: Path, bad: BadHere):
     assert "Error" not in ended[1].said
 
 
-@pytest.mark.parametrize("name", ["model.name=mmoo", "duplicate section", "several problems"])
+@pytest.mark.parametrize("name", ["model.trunk.name=mmoo", "duplicate section", "several problems"])
 def test_torchrun_ends_at_once_and_says_it_once(tmp_path: Path, name: str):
     bad = next(bad for bad in BAD if bad.name == name)
     file = config_file(tmp_path, bad.text)

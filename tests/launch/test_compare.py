@@ -150,7 +150,7 @@ def test_names_stay_text(
     config = f"model: {{name: {json.dumps(name)}}}\n"
     runs = [
         training_run(tmp_path / "one", config, name=name, **{f"eval/auc/{name}": 0.5}),
-        training_run(tmp_path / "two", "model: {name: mmoe}\n"),
+        training_run(tmp_path / "two", "model: {trunk: {name: mmoe}}\n"),
     ]
     code, out, _ = said(monkeypatch, capsys, *runs, "--out", tmp_path / "out")
     assert code == 0

@@ -134,7 +134,11 @@ def test_without_the_training_files_text_is_not_told_from_numbers(
     ("arguments", "code", "said"),
     [
         (("--checkpoint", "/nowhere"), 5, "/nowhere: no checkpoint"),
-        (("model.experts=7",), 2, "an export can't change the model: model.experts: 3 then, 7"),
+        (
+            ("model.trunk.experts=7",),
+            2,
+            "an export can't change the model: model.experts: 3 then, 7",
+        ),
         (("features.item.rows=151",), 2, "an export can't change the model: features"),
         (("data.pth=x",), 2, "did you mean 'path'"),
         (("--out", "{folder}/log"), 2, "is there and is not an artefact; it is not overwritten"),

@@ -19,7 +19,7 @@ from tests.support.runs import default_setup, write_config
 ROOT = Path(__file__).resolve().parents[2]
 _TASKS = (
     "tasks=[{name: ctr, kind: binary, label: click}, "
-    "{name: watch_time, kind: watch_time, label: watch_s, observed_if: click}]"
+    "{name: watch_time, kind: duration, label: watch_s, observed_if: click}]"
 )
 _NAMES = ("equal", "marigold", "single-task-ctr", "single-task-watch_time")
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from launch.exporting.dense import DensePart, export_dense
 from marigold_rec.analysis.targets import targets_of
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
 from marigold_rec.contracts import Network
 from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Output, Precision, file_entry
@@ -36,7 +36,7 @@ class Model:
     def __init__(self, config: Config, seed: int = 5) -> None:
         torch.manual_seed(seed)
         self.config = config
-        self.tables = resolve_tables(config.sparse_features)
+        self.tables = config.tables
         self.embeddings = build_embeddings(config, "cpu")
         self.network: Network = build_network(config)
         with torch.no_grad():

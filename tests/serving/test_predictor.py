@@ -53,7 +53,9 @@ def eager(model: Model, log: pa.Table) -> np.ndarray:
 def test_equals_the_training_modules(tmp_path: Path, name: str, pooling: str) -> None:
     tree = small_config().model_dump(mode="json")
     tree["features"][2]["pooling"] = pooling
-    model = Model(small_config(features=tree["features"], model={"name": name, "dropout": 0.3}))
+    model = Model(
+        small_config(features=tree["features"], model={"trunk": {"name": name}, "dropout": 0.3})
+    )
     predictor = Predictor(model.export(tmp_path / "artefact"))
     log = click_log(257, seed=9)
     found, expected = predictor.predict(log), eager(model, log)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from marigold_rec.batch import Batch
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config import Config
 from marigold_rec.config.features import DenseFeature
 from marigold_rec.config.tasks import Task
 
@@ -34,7 +34,7 @@ class Row:
 def expected_rows(table: pa.Table, config: Config) -> list[Row]:
     # Arrow-backed: numpy-backed pandas would turn integers with nulls into floats.
     frame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    rows = {t.name: t.rows for t in resolve_tables(config.sparse_features)}
+    rows = {t.name: t.rows for t in config.tables}
     records = [
         {name: table.column(name)[i].as_py() for name in frame.columns} for i in range(len(frame))
     ]

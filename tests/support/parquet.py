@@ -42,8 +42,8 @@ FEATURES: list[dict[str, Any]] = [
 
 TASKS: list[dict[str, Any]] = [
     {"name": "ctr", "kind": "binary", "label": "click"},
-    {"name": "cvr", "kind": "binary", "label": "conversion", "observed_if": "click"},
-    {"name": "watch", "kind": "watch_time", "label": "watch_s", "observed_if": "conversion"},
+    {"name": "cvr", "kind": "binary", "label": "conversion", "given": "ctr"},
+    {"name": "watch", "kind": "duration", "label": "watch_s", "observed_if": "conversion"},
 ]
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from marigold_rec.batch import Batch
-from marigold_rec.config import resolve_tables
 from marigold_rec.sharding import table_rows
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, default_setup, with_run
@@ -24,7 +23,7 @@ _STEPS = 4
 
 def plain_pooled(batch: Batch, tables: Mapping[str, Tensor], run: Run) -> Tensor:
     pooled = []
-    for table in resolve_tables(run.config.sparse_features):
+    for table in run.config.tables:
         for name in table.features:
             ids = batch.sparse[name]
             bag = nn.functional.embedding_bag(

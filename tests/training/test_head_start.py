@@ -71,7 +71,9 @@ def test_the_first_forward_finds_the_mean_labels_of_all_ranks(
 
 def test_zero_is_zero(tmp_path: Path) -> None:
     config = default_setup(tmp_path)
-    [[_, _, first, _]] = run_ranks(_start, 1, config, ("model.head_start=zero",), init_group=False)
+    [[_, _, first, _]] = run_ranks(
+        _start, 1, config, ("model.head_bias_init=zero",), init_group=False
+    )
     assert torch.equal(first, torch.zeros(3))
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from marigold_rec.config import load_config, resolve_tables
+from marigold_rec.config import load_config
 from marigold_rec.errors import CheckpointError
 from marigold_rec.sharding.initialize import table_rows
 from marigold_rec.training.state import TrainState
@@ -117,7 +117,7 @@ def test_exactly_the_evicted_rows_begin_anew(
     was = run_ranks(_train, num_ranks, old, init_group=False)[0]
     lines, reset, now = run_ranks(_start, num_ranks, old, new, init_group=False)[0]
 
-    [table] = [t for t in resolve_tables(load_config(new).sparse_features) if t.name == "user"]
+    [table] = [t for t in load_config(new).tables if t.name == "user"]
     fresh = table_rows(table, 9, 0, ROWS)
     gone = torch.from_numpy(evicted)
     weight = WEIGHT.format("user")

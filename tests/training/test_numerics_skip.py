@@ -124,7 +124,7 @@ def test_a_run_is_as_if_the_batches_had_not_been_in_the_data(
 
     From the first on: DDP learns the graph in the first backward, not in the first forward.
     """
-    settings = ("balancer.probe.every_n_steps=1", "model.head_start=zero")
+    settings = ("balancer.probe.every_n_steps=1", "model.head_bias_init=zero")
     faults = tuple(AtStep(step, 1, _spoil_once) for step in bad)
     skipped = _trained(tmp_path / "skipped", *settings, faults=faults)
     num_steps = _LAST - len(bad)

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from marigold_rec.config import resolve_tables
 from marigold_rec.config.loading import config_from
 from marigold_rec.config.tables import Table
 from marigold_rec.errors import CheckpointError
@@ -63,7 +62,7 @@ def test_rare_ids_share_row_0_and_are_counted(tmp_path: Path) -> None:
         {"name": "before", "kind": "hash", "column": "history", "table": "things"},
     ]
     config = config_from(tree, (), where="a test")
-    tables = resolve_tables(config.sparse_features)
+    tables = config.tables
     log = click_log(600)
     log = log.set_column(1, "user", pa.array([None, *log["user"].to_pylist()[1:]]))
     plain = FeatureTransforms(config.features, tables)(log)

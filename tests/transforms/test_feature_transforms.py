@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config import Config
 from marigold_rec.errors import DataError
 from marigold_rec.transforms import FeatureTransforms, Transformed
 from tests.support.feature_oracle import expected_rows, hash_row
@@ -19,7 +19,7 @@ I64_MIN, I64_MAX = -(2**63), 2**63 - 1
 
 
 def transforms_of(config: Config) -> FeatureTransforms:
-    return FeatureTransforms(config.features, resolve_tables(config.sparse_features))
+    return FeatureTransforms(config.features, config.tables)
 
 
 def transforms(*features: dict[str, Any]) -> FeatureTransforms:

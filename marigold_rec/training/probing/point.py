@@ -1,4 +1,4 @@
-"""Where a probe stands: what it may move, along which direction, and the losses there.
+"""The point that a probe starts from: its variables, the direction to move, the losses there.
 
 Shapes: T tasks, B rows of this rank.
 """
@@ -14,7 +14,7 @@ Variables = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Point:
+class ProbePoint:
     """One step's losses as a function of the variables that a scope moves."""
 
     variables: Variables
@@ -23,9 +23,9 @@ class Point:
     norm2: Tensor
     """||d||^2 over all ranks, scalar."""
     rows_at: Callable[[Variables], Tensor]
-    """This rank's weight * observed * loss of each row at other variables, [T, B]; float32, with
+    """This rank's weight * loss of each row at other variables, [T, B]; float32, with
     the dropout masks of the training forward."""
-    here_TB: Tensor | None
+    base_losses_TB: Tensor | None
     """`rows_at(variables)`, where the training forward has left it."""
 
     def moved(self, mu: Tensor) -> Variables:

@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from marigold_rec.balancing import Balancer, Probe
 from marigold_rec.batch import Batch
 from marigold_rec.config.balancers import ProbeConfig
-from marigold_rec.contracts import Network
-from marigold_rec.training.probing.kept import Kept
-from marigold_rec.training.probing.oracles import ORACLES
-from marigold_rec.training.probing.point import Point
+from marigold_rec.inputs import Inputs
+from marigold_rec.network import Network
+from marigold_rec.training.probing.context import ProbeContext
+from marigold_rec.training.probing.estimators import ESTIMATORS
+from marigold_rec.training.probing.point import ProbePoint
 from marigold_rec.training.probing.step_size import StepSize
 
 _TINY = 1e-30
 
-Lookup = Callable[[Batch], Tensor]
-"""Pooled embeddings z_BR of a batch from the tables as they are now. Collective."""
+Lookup = Callable[[Batch], Inputs]
+"""The inputs of a batch from the tables as they are now. Collective."""
 
 
 class Prober(nn.Module):
@@ -40,14 +41,14 @@ class Prober(nn.Module):
         # Both are parts of the objective already; registered here again, they would be saved twice.
         self._balancer = (balancer,)
         self._group = group
-        self._kept: Kept | None = None
+        self._context: ProbeContext | None = None
 
     def keeps(self, step: int) -> bool:
-        """Whether the forward of this step (counted from 0) has to leave a Kept."""
+        """Whether the forward of this step (counted from 0) has to leave a ProbeContext."""
         return False
 
-    def keep(self, kept: Kept) -> None:
-        self._kept = kept
+    def keep(self, context: ProbeContext) -> None:
+        self._context = context
 
     def before_optimizer(self, step: int) -> None:
         """After the backward, before the dense optimizer moves a parameter. Collective."""
@@ -55,9 +56,9 @@ class Prober(nn.Module):
     def after_optimizer(self, lookup: Lookup) -> None:
         """After the step. Collective."""
 
-    def _take(self) -> Kept | None:
-        kept, self._kept = self._kept, None
-        return kept
+    def _take(self) -> ProbeContext | None:
+        context, self._context = self._context, None
+        return context
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         if self._group.size() > 1:
@@ -65,29 +66,33 @@ class Prober(nn.Module):
         return value
 
     def _report(
-        self, kept: Kept, fall_T: Tensor, norm2: Tensor | None, coefficients_T: Tensor
+        self,
+        context: ProbeContext,
+        loss_decrease_T: Tensor,
+        norm2: Tensor | None,
+        coefficients_T: Tensor,
     ) -> Probe:
-        """Tells the balancer; `fall_T` is this rank's part, before the losses' denominators."""
-        fall_2T = self._sum_over_ranks(torch.stack([fall_T, kept.observed_weight_T]))
-        descent_T = fall_2T[0] / kept.losses.observed_weight_T.clamp_min(_TINY)
+        """Tells the balancer; `loss_decrease_T` is this rank's part, before the losses' denominators."""
+        decrease_2T = self._sum_over_ranks(torch.stack([loss_decrease_T, context.weight_T]))
+        descent_T = decrease_2T[0] / context.losses.weight_T.clamp_min(_TINY)
         probe = Probe(
             descent_T=descent_T,
             direction_norm2=(coefficients_T * descent_T).sum() if norm2 is None else norm2,
-            losses_T=kept.losses.global_T,
+            losses_T=context.losses.global_T,
             coefficients_T=coefficients_T,
-            present_T=fall_2T[1] > 0,
+            present_T=decrease_2T[1] > 0,
         )
         self._balancer[0].observe(probe)
         return probe
 
 
 class _DerivativeProber(Prober):
-    """Measures the descent along a gradient by one of ORACLES."""
+    """Measures the descent along a gradient by one of ESTIMATORS."""
 
     def __init__(self, settings: ProbeConfig, balancer: Balancer, group: dist.ProcessGroup) -> None:
         super().__init__(balancer, group)
         self._settings = settings
-        self._oracle = ORACLES[settings.oracle]
+        self._estimator = ESTIMATORS[settings.oracle]
         is_difference = settings.oracle in ("forward_difference", "central_difference")
         # On another batch r is how alike two batches' gradients are, and says nothing of the step.
         adapts = settings.adapt_step and is_difference and settings.batch == "same"
@@ -97,38 +102,57 @@ class _DerivativeProber(Prober):
         return self._settings.is_due(step)
 
     def _probe(
-        self, kept: Kept, point: Point, length: float | Tensor, coefficients_T: Tensor
+        self,
+        context: ProbeContext,
+        point: ProbePoint,
+        length: float | Tensor,
+        coefficients_T: Tensor,
     ) -> None:
         mu = self.step_size.mu(length, point.norm2)
-        fall_T = self._oracle(point, mu)
-        probe = self._report(kept, fall_T, point.norm2, coefficients_T)
+        loss_decrease_T = self._estimator(point, mu)
+        probe = self._report(context, loss_decrease_T, point.norm2, coefficients_T)
         self.step_size.observe(probe.self_check, point.norm2)
 
 
 class RepresentationProber(_DerivativeProber):
-    """Moves the pooled embeddings: no lookup, no all-to-all, no table is read."""
+    """Moves all that comes from the tables (pooled embeddings and the vectors of sequences): no
+    lookup, no all-to-all, no table is read."""
 
     def before_optimizer(self, step: int) -> None:
-        kept = self._take()
-        if kept is None:
+        context = self._take()
+        if context is None:
             return
-        assert kept.z_BR.grad is not None, "a probe before the backward"
-        n, world_size = kept.num_rows, self._group.size()
-        # The backward ran on world_size * (this rank's part), see masked_losses.
-        direction_BR = kept.z_BR.grad[:n] / world_size
+        # The backward ran on world_size * (this rank's part), see global_losses.
+        gradient = context.inputs.with_embedded(
+            [_gradient(leaf) for leaf in context.inputs.embedded]
+        )
+        direction = tuple(
+            leaf / self._group.size() for leaf in gradient.rows(context.num_rows).embedded
+        )
         # One mu for all ranks, though they may hold different numbers of rows.
         norm2, num_rows = self._sum_over_ranks(
-            torch.stack([direction_BR.square().sum(), direction_BR.new_full((), n)])
+            torch.stack(
+                [
+                    torch.stack([d.square().sum() for d in direction]).sum(),
+                    direction[0].new_full((), context.num_rows),
+                ]
+            )
         )
-        point = Point(
-            variables=(kept.z_BR.detach()[:n],),
-            direction=(direction_BR,),
+        here = context.probed_inputs
+        point = ProbePoint(
+            variables=here.embedded,
+            direction=direction,
             norm2=norm2,
-            rows_at=lambda variables: kept.rows(variables[0]),
-            here_TB=kept.here_TB,
+            rows_at=lambda variables: context.rows(here.with_embedded(variables)),
+            base_losses_TB=context.base_losses_TB,
         )
         rms = 0.002 if self._settings.step is None else self._settings.step
-        self._probe(kept, point, rms * num_rows.sqrt(), kept.coefficients_T)
+        self._probe(context, point, rms * num_rows.sqrt(), context.coefficients_T)
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    """Zeros where the backward has not reached the leaf: nothing depends on it."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 class SharedParametersProber(_DerivativeProber):
@@ -142,28 +166,28 @@ class SharedParametersProber(_DerivativeProber):
         self._shared = dict(network.shared_parameters)
 
     def before_optimizer(self, step: int) -> None:
-        kept = self._take()
-        if kept is not None:
-            self._probe_along(kept, self._gradient(), kept.coefficients_T)
+        context = self._take()
+        if context is not None:
+            self._probe_along(context, self._gradient(), context.coefficients_T)
 
     def _gradient(self) -> tuple[Tensor, ...]:
-        return tuple(
-            torch.zeros_like(p) if p.grad is None else p.grad for p in self._shared.values()
-        )
+        return tuple(_gradient(p) for p in self._shared.values())
 
     def _probe_along(
-        self, kept: Kept, direction: tuple[Tensor, ...], coefficients_T: Tensor
+        self, context: ProbeContext, direction: tuple[Tensor, ...], coefficients_T: Tensor
     ) -> None:
-        z_BR, names = kept.z_BR.detach()[: kept.num_rows], list(self._shared)
-        point = Point(
+        inputs, names = context.probed_inputs, list(self._shared)
+        point = ProbePoint(
             variables=tuple(p.detach() for p in self._shared.values()),
             direction=direction,
             norm2=torch.stack([d.square().sum() for d in direction]).sum(),
-            rows_at=lambda variables: kept.rows(z_BR, dict(zip(names, variables, strict=True))),
-            here_TB=kept.here_TB,
+            rows_at=lambda variables: context.rows(
+                inputs, dict(zip(names, variables, strict=True))
+            ),
+            base_losses_TB=context.base_losses_TB,
         )
         length = 0.01 if self._settings.step is None else self._settings.step
-        self._probe(kept, point, length, coefficients_T)
+        self._probe(context, point, length, coefficients_T)
 
 
 class NextBatchProber(SharedParametersProber):
@@ -186,8 +210,8 @@ class NextBatchProber(SharedParametersProber):
         return self._is_directing(step) or self._is_measuring(step)
 
     def before_optimizer(self, step: int) -> None:
-        kept = self._take()
-        if kept is None:
+        context = self._take()
+        if context is None:
             return
         direction = cast(Tensor, self.waiting_direction)
         coefficients_T = cast(Tensor, self.waiting_coefficients_T)
@@ -196,10 +220,10 @@ class NextBatchProber(SharedParametersProber):
             parts = direction.split([s.numel() for s in shapes])
             along = tuple(d.view(s) for d, s in zip(parts, shapes, strict=True))
             # A copy: the probe may outlive the next direction.
-            self._probe_along(kept, along, coefficients_T.clone())
+            self._probe_along(context, along, coefficients_T.clone())
         if self._is_directing(step):
             direction.copy_(torch.cat([g.flatten() for g in self._gradient()]))
-            coefficients_T.copy_(kept.coefficients_T)
+            coefficients_T.copy_(context.coefficients_T)
 
     def _is_directing(self, step: int) -> bool:
         return self._settings.is_due(step)
@@ -224,20 +248,24 @@ class UpdateProber(Prober):
 
     @torch.no_grad()
     def before_optimizer(self, step: int) -> None:
-        kept = self._kept
-        if kept is not None:
+        context = self._context
+        if context is not None:
             # A forward in lower precision is one more dense forward from float32: the rounding of
             # its losses is larger than what a step changes. The tables have moved, z_BR has not.
-            here_TB = kept.here_TB
-            self._before_TB = kept.rows(kept.z_BR.detach()) if here_TB is None else here_TB
+            base_losses_TB = context.base_losses_TB
+            self._before_TB = (
+                context.rows(context.probed_inputs) if base_losses_TB is None else base_losses_TB
+            )
 
     @torch.no_grad()
     def after_optimizer(self, lookup: Lookup) -> None:
-        kept, before_TB = self._take(), self._before_TB
+        context, before_TB = self._take(), self._before_TB
         self._before_TB = None
-        if kept is not None and before_TB is not None:
-            fall_T = (before_TB - kept.rows(lookup(kept.batch))).sum(1)
-            self._report(kept, fall_T, None, kept.coefficients_T)
+        if context is not None and before_TB is not None:
+            loss_decrease_T = (
+                before_TB - context.rows(lookup(context.batch).rows(context.num_rows))
+            ).sum(1)
+            self._report(context, loss_decrease_T, None, context.coefficients_T)
 
 
 def build_prober(network: Network, balancer: Balancer, group: dist.ProcessGroup) -> Prober:

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.synthetic import FIRST_DATE
 from data_pipelines.synthetic.columns import day_date
-from marigold_rec.config import Config, load_config, resolve_tables
+from marigold_rec.config import Config, load_config
 from marigold_rec.config.features import DenseFeature, IdFeature, VocabFeature
 from tests.data_pipelines.synthetic.logs import Log
 
@@ -61,7 +61,7 @@ def test_dates_are_the_default_days(config: Config) -> None:
 
 
 def test_tables_mix_the_ways_of_sharding(config: Config) -> None:
-    tables = {table.name: table for table in resolve_tables(config.sparse_features)}
+    tables = {table.name: table for table in config.tables}
     assert tables["item"].features == ("item", "history")
     assert tables["item"].pooling == "mean"
     ways = {config.sharding.tables.get(name, config.sharding.default) for name in tables}

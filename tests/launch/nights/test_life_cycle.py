@@ -20,7 +20,6 @@ import torch
 from data_pipelines.row_history import RowHistory
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.checkpoint.manifest import read_manifest
-from marigold_rec.config import resolve_tables
 from marigold_rec.config.loading import config_from
 from marigold_rec.serving import Predictor
 from marigold_rec.sharding.initialize import table_rows
@@ -134,7 +133,7 @@ def test_rows_that_are_evicted_and_not_trained_again_have_their_initial_values(
     alone = {r for r in new if wanted["admitted"][r]} | {0}
     resting = [row for row in wanted["evicted"] if row not in alone]
     config = config_from(read_manifest(step_of(two_nights, 4)).config, (), where="a test")
-    [table] = [t for t in resolve_tables(config.sparse_features) if t.name == "user"]
+    [table] = [t for t in config.tables if t.name == "user"]
     fresh = table_rows(table, config.run.seed, 0, ROWS)
     assert len(resting) > 50
     assert torch.equal(now[WEIGHT][resting], fresh[resting])
@@ -213,7 +212,7 @@ def test_the_bits_go_with_the_checkpoint_and_others_are_refused(
     # The rows of the first night: the run must not go on with them.
     own = folder / "rows" / "admitted.npz"
     own.write_bytes((night(config, 2) / "rows" / "admitted.npz").read_bytes())
-    tables = resolve_tables(config_from(manifest.config, (), where="").sparse_features)
+    tables = config_from(manifest.config, (), where="").tables
     assert read_row_bits(own, tables)["user"].count != expected()["admitted"].sum()
     ended = python(
         "launch/train.py", "--config", str(folder / "train.yaml"), f"run.dir={folder}",

@@ -19,7 +19,7 @@ from launch.nights.folder import NightFolder
 from launch.nights.partitions import Partitions
 from launch.nights.plan import Model, NightPlan, Reads
 from launch.nights.rows import Log, make_rows, read_facts
-from marigold_rec.config import Config, dump_config, resolve_tables
+from marigold_rec.config import Config, dump_config
 from marigold_rec.config.loading import config_from
 from marigold_rec.errors import CheckpointError, StoppedError
 from marigold_rec.transforms.hashing import HashRows
@@ -111,7 +111,7 @@ def test_a_chain_of_nights(log: Path, tmp_path: Path) -> None:
     _, third = nights.night(4, 5, two)
     days = {n: users_of(log, n) for n in range(1, 6)}
     assert history_of(first).seen_N.tolist() == [days[1][r] for r in range(401)]
-    tables = resolve_tables(nights.config().sparse_features)
+    tables = nights.config().tables
 
     last, seen = np.zeros(401, int), np.zeros(401, int)
     evicted: dict[str, list[int]] = {}

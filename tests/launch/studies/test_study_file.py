@@ -23,8 +23,8 @@ def test_a_plan_goes_seed_by_seed_over_balancers_and_single_tasks(tmp_path: Path
 
 
 def test_each_config_is_the_shared_one_with_its_balancer(tmp_path: Path) -> None:
-    tree = study_tree() | {"overrides": ["data.batch_size=128", "model.experts=5"]}
-    plan = make_plan(write_study(tmp_path, tree), ["model.experts=6"])
+    tree = study_tree() | {"overrides": ["data.batch_size=128", "model.trunk.experts=5"]}
+    plan = make_plan(write_study(tmp_path, tree), ["model.trunk.experts=6"])
     equal, marigold = plan.configs["equal"], plan.configs["marigold"]
     assert (equal.data.batch_size, equal.model.name, equal.balancer.name) == (128, "mmoe", "static")
     assert equal.model.model_dump()["experts"] == 6, "the command line comes last"

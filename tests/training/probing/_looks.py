@@ -29,8 +29,8 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 REAL_TASKS: list[dict[str, Any]] = [
     {"name": "ctr", "kind": "binary", "label": "a"},
-    {"name": "watch", "kind": "watch_time", "label": "b", "method": "log_mse"},
-    {"name": "dwell", "kind": "watch_time", "label": "c", "method": "log_huber"},
+    {"name": "watch", "kind": "duration", "label": "b", "head": {"name": "log_mse"}},
+    {"name": "dwell", "kind": "duration", "label": "c", "head": {"name": "log_huber"}},
 ]
 REAL_WIDTH, REAL_DENSE = 24, 3
 

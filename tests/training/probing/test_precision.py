@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 import torch
+from models.towers import TaskTowers
 from torch import Tensor, nn
 
 from marigold_rec.training import Objective
 from models.heads import _LinearHead
-from models.towers import TaskTowers
 from tests.balancing._networks import marigold, one_rank
 from tests.training.probing._looks import (
     MODELS,

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from marigold_rec.balancing import Probe
 from marigold_rec.batch import Batch
-from marigold_rec.config import resolve_tables
 from marigold_rec.contracts import Network
 from marigold_rec.training.probing import Prober
 from tests.support.ranks import run_ranks
@@ -56,7 +55,7 @@ def _plain_losses(run: Run, batch: Batch) -> Tensor:
     found = run.tensors()
     tables = {
         table.name: found[f"embeddings.ebc.embedding_bags.{table.name}.weight"]
-        for table in resolve_tables(run.config.sparse_features)
+        for table in run.config.tables
     }
     network = cast(nn.Module, copy.deepcopy(run.built.objective.network))
     with torch.no_grad():
@@ -103,7 +102,7 @@ def _falls(config: Path, overrides: tuple[str, ...]) -> list[tuple[Tensor, Tenso
 )
 def test_its_fall_is_that_of_the_whole_model(tmp_path: Path, num_ranks: int, sharding: str) -> None:
     config = default_setup(tmp_path, rows=1500)
-    overrides = (f"sharding.default={sharding}", "model.head_start=zero", _EVERY_STEP)
+    overrides = (f"sharding.default={sharding}", "model.head_bias_init=zero", _EVERY_STEP)
     first, *others = run_ranks(_falls, num_ranks, config, overrides, init_group=False)
     for step, (descent_T, losses_T, fall_T) in enumerate(first):
         for other in others:

@@ -1,4 +1,4 @@
-"""The module that is sharded and trained: pooled embeddings, then the objective.
+"""The module that is sharded and trained: embedding tables, then the objective.
 
 TorchRec's pipeline traces this forward to find the lookups' inputs; whatever holds no sharded
 table (the objective) is a leaf to the tracer and may do as it likes.
@@ -12,8 +12,8 @@ from marigold_rec.batch import Batch
 from marigold_rec.training.objective import Objective, StepOutput
 
 
-class TrainTask(nn.Module):
-    """`embeddings`: KeyedJaggedTensor -> z_BR in the config's feature order, whatever the plan."""
+class TrainModule(nn.Module):
+    """`embeddings`: (sparse, unpooled, dense_BD) -> Inputs, in one order whatever the plan."""
 
     def __init__(self, embeddings: nn.Module, objective: Objective) -> None:
         super().__init__()
@@ -21,5 +21,5 @@ class TrainTask(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch) -> tuple[Tensor, StepOutput] | Tensor:
-        z_BR = self.embeddings(batch.sparse)
-        return self.objective(z_BR, batch)
+        inputs = self.embeddings(batch.sparse, batch.unpooled, batch.dense_BD)
+        return self.objective(inputs, batch)

@@ -1,0 +1,98 @@
+"""The components that a config can name, and the config fields that hold their settings.
+
+A new component is one file with a class and its `Settings`, and one line in a table here. The
+tables hold import paths, so that a config can be read without importing torch modules that it does
+not name, and so that this layer depends on none of them. A class is imported when a config names
+it; only names of these tables ever are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import SerializeAsAny, ValidationInfo, WrapValidator
+from pydantic_core import PydanticCustomError
+
+from marigold_rec.config.section import Section
+from marigold_rec.config.sequences import EncoderSettings
+
+ENCODERS = {
+    "mean": "models.encoders.mean:MeanEncoder",
+}
+INTERACTIONS = {
+    "dcn_v2": "models.interactions.dcn_v2:DCNv2",
+}
+TRUNKS = {
+    "shared_bottom": "models.shared_bottom:SharedBottom",
+    "mmoe": "models.mmoe:MMoE",
+    "ple": "models.ple:PLE",
+}
+HEADS = {
+    "logistic": "models.heads.logistic:LogisticHead",
+    "log_mse": "models.heads.log_duration:LogMSEHead",
+    "log_huber": "models.heads.log_duration:LogHuberHead",
+}
+LOSSES = {
+    "observed": "models.losses.observed:Observed",
+}
+
+
+def component_class(table: Mapping[str, str], name: str) -> Any:
+    """The class that `table` lists under `name`."""
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def component_name(settings: Section) -> str:
+    """The name by which a component's settings stand in the config."""
+    return str(settings.model_dump(include={"name"})["name"])
+
+
+def _settings(table: Mapping[str, str], value: Any, handler: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, Section):
+        return value
+    if not isinstance(value, dict):
+        return handler(value)  # tells that it must be a mapping
+    if "name" not in value:
+        context = {"discriminator": "'name'", "known": list(table)}
+        raise PydanticCustomError("union_tag_not_found", "has no name", context)
+    name = value["name"]
+    if not isinstance(name, str) or name not in table:
+        context = {"discriminator": "'name'", "tag": str(name), "known": list(table)}
+        raise PydanticCustomError("union_tag_invalid", "is unknown", context)
+    settings: type[Section] = component_class(table, name).Settings
+    if info.mode == "json":
+        # Strict as the rest of the tree, but lists for tuples, which only JSON input allows.
+        return settings.model_validate_json(json.dumps(value), strict=True)
+    return settings.model_validate(value)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a config field whose settings are those of a component of `table`."""
+
+    table: Mapping[str, str]
+
+    def settings(self, name: Any) -> type[Section] | None:
+        """The settings' class of the component `name`; None: there is no such component."""
+        known = isinstance(name, str) and name in self.table
+        return component_class(self.table, name).Settings if known else None
+
+    @property
+    def validator(self) -> WrapValidator:
+        return WrapValidator(partial(_settings, self.table))
+
+
+_ENCODER, _INTERACTION, _TRUNK = OneOf(ENCODERS), OneOf(INTERACTIONS), OneOf(TRUNKS)
+_HEAD, _LOSS = OneOf(HEADS), OneOf(LOSSES)
+
+EncoderField = Annotated[SerializeAsAny[EncoderSettings], _ENCODER.validator, _ENCODER]
+InteractionField = Annotated[SerializeAsAny[Section], _INTERACTION.validator, _INTERACTION]
+TrunkField = Annotated[SerializeAsAny[Section], _TRUNK.validator, _TRUNK]
+HeadField = Annotated[SerializeAsAny[Section], _HEAD.validator, _HEAD]
+LossField = Annotated[SerializeAsAny[Section], _LOSS.validator, _LOSS]

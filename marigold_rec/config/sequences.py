@@ -1,0 +1,19 @@
+"""What every encoder of a sequence is told: which features make it, and what it attends with."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from marigold_rec.config.names import Name
+from marigold_rec.config.section import Section
+
+
+class EncoderSettings(Section):
+    """The base of the encoders' settings (models/encoders)."""
+
+    feature: Name | None = Field(
+        default=None, description="The list feature; null: the one of the sequence's name."
+    )
+    query: tuple[Name, ...] = Field(
+        default=(), description="Features that are no lists, to attend with: the item shown, say."
+    )

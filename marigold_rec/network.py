@@ -1,0 +1,179 @@
+"""The dense part of a model: encoders, interactions, trunk, towers and heads, wired once.
+
+Shapes: B rows, I width of the joined input, J width of the trunk's input, O outputs, H width of a
+tower's output, K raw numbers of a head, P prediction columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from marigold_rec.axes import Axes, axes_of
+from marigold_rec.contracts import Encoder, Head, Interaction, LossTerm, Trunk
+from marigold_rec.inputs import InputLayout, Inputs, Slot, slots_of
+
+Entries = tuple[tuple[str, int], ...]
+"""What lies along an axis, in order: (name, number of entries)."""
+
+
+@dataclass(frozen=True)
+class NetworkLayout:
+    """What the parameters of a network mean, for a warm start of another network by it."""
+
+    axes: Mapping[str, tuple[Entries | None, ...]]
+    """Parameter -> for each axis what lies along it; None: its entries have no names."""
+    parts: Mapping[str, tuple[str, ...]]
+    """A numbered part ("heads" of heads.0, heads.1, ...) -> its members' names in order."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a network is wired from."""
+
+    encoders: Sequence[Encoder]
+    interactions: Sequence[Interaction]
+    trunk: Trunk
+    towers: nn.Module
+    """From the trunk's h_BH or h_OBH to one tower_BH for each output, stacked."""
+    heads: Mapping[str, Head]
+    """By output; the tasks' come first, in the config's order."""
+
+
+class Network(nn.Module):
+    """Inputs -> encoders -> [pooled, encoded, dense] -> interactions -> trunk -> towers -> heads.
+
+    Every task has an output of its own name; a loss may have asked for more (an imputation tower,
+    say), which come after them and are not predictions.
+    """
+
+    def __init__(
+        self,
+        layout: InputLayout,
+        tasks: Sequence[str],
+        terms: Mapping[str, LossTerm],
+        stages: Stages,
+    ) -> None:
+        super().__init__()
+        self.input_layout = layout
+        self.tasks = tuple(tasks)
+        self.output_names = tuple(stages.heads)
+        self.terms = dict(terms)
+        """A task's loss, by task in the config's order: what the balancer weighs."""
+        self.encoders = _modules(stages.encoders)
+        self.interactions = _modules(stages.interactions)
+        self.trunk = cast(nn.Module, stages.trunk)
+        self.towers = stages.towers
+        self.heads = _modules(list(stages.heads.values()))
+        self._joined = joined_slots(layout, stages.encoders)
+        self._trunk_slots = stages.interactions[-1].slots if stages.interactions else self._joined
+
+    @property
+    def task_heads(self) -> tuple[Head, ...]:
+        """One head per task, in the config's order."""
+        return cast("tuple[Head, ...]", tuple(self.heads[: len(self.tasks)]))
+
+    @property
+    def prediction_columns(self) -> tuple[str, ...]:
+        """Names of the columns of `predict`: the tasks' expected values in the config's order,
+        then the other columns of their heads as <task>_<column>."""
+        return prediction_columns(dict(zip(self.tasks, self.task_heads, strict=True)))
+
+    @property
+    def shared_parameters(self) -> Mapping[str, nn.Parameter]:
+        """The parameters through which more than one task's gradient flows, by name."""
+        axes = self._axes()
+        return {n: p for n, p in self.named_parameters() if axes[n].is_shared}
+
+    @property
+    def layout(self) -> NetworkLayout:
+        sizes = {name: tuple(p.shape) for name, p in self.named_parameters()}
+        return NetworkLayout(
+            {
+                name: tuple(
+                    self._entries(name, axis, size)
+                    for axis, size in zip(axes.names, sizes[name], strict=True)
+                )
+                for name, axes in self._axes().items()
+            },
+            {
+                "heads": self.output_names,
+                "encoders": tuple(slot.name for slot in self.input_layout.sequences),
+            },
+        )
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Each head's raw output_BK, in the order of `output_names`."""
+        x = self._join(inputs)
+        for interaction in self.interactions:
+            x = interaction(x)
+        towers_OBH = self.towers(self.trunk(x))
+        return tuple(
+            head(tower_BH) for head, tower_BH in zip(self.heads, towers_OBH.unbind(), strict=True)
+        )
+
+    def predict(self, outputs: Sequence[Tensor]) -> Tensor:
+        """predictions_BP, float32, in the labels' units; columns as `prediction_columns`."""
+        found = [head.predict(y) for head, y in zip(self.task_heads, outputs, strict=False)]
+        if all(prediction_BC.shape[1] == 1 for prediction_BC in found):
+            return torch.cat(found, dim=1)
+        means = [prediction_BC[:, :1] for prediction_BC in found]
+        return torch.cat(means + [prediction_BC[:, 1:] for prediction_BC in found], dim=1)
+
+    def _join(self, inputs: Inputs) -> Tensor:
+        """x_BI; the pooled embeddings themselves where there is nothing else."""
+        pieces = [inputs.pooled_BR, *self._encoded(inputs)]
+        if inputs.dense_BD.shape[1]:
+            pieces.append(inputs.dense_BD.to(inputs.pooled_BR.dtype))
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+    def _encoded(self, inputs: Inputs) -> Iterator[Tensor]:
+        for slot, encoder in zip(self.input_layout.sequences, self.encoders, strict=True):
+            query = [self.input_layout.pooled_slot(feature) for feature in slot.query]
+            columns = [inputs.pooled_BR[:, s.start : s.stop] for s in query]
+            yield encoder(inputs.sequences[slot.name], torch.cat(columns, 1) if columns else None)
+
+    def _axes(self) -> Mapping[str, Axes]:
+        """As stated, but that a head is of one output, so never shared."""
+        return {
+            name: Axes(axes.names, axes.is_shared and not name.startswith("heads."))
+            for name, axes in axes_of(self).items()
+        }
+
+    def _entries(self, parameter: str, axis: str | None, size: int) -> Entries | None:
+        if axis is None:
+            return None
+        if axis == "output":
+            each = size // len(self.output_names)
+            return tuple((name, each) for name in self.output_names)
+        slots = self._trunk_slots
+        if parameter.startswith("interactions."):
+            before = int(parameter.split(".")[1]) - 1
+            first = self._joined
+            slots = cast(Any, self.interactions[before]).slots if before >= 0 else first
+        return tuple((slot.name, slot.width) for slot in slots)
+
+
+def joined_slots(layout: InputLayout, encoders: Sequence[Encoder]) -> tuple[Slot, ...]:
+    """The columns of x_BI."""
+    pooled = [(slot.name, slot.width) for slot in layout.pooled]
+    encoded = [
+        (slot.name, encoder.out_width)
+        for slot, encoder in zip(layout.sequences, encoders, strict=True)
+    ]
+    dense = [(slot.name, slot.width) for slot in layout.dense]
+    return slots_of([*pooled, *encoded, *dense])
+
+
+def prediction_columns(heads: Mapping[str, Head]) -> tuple[str, ...]:
+    """Names of the prediction columns of `heads` (task -> head)."""
+    others = [f"{task}_{c}" for task, head in heads.items() for c in head.columns[1:]]
+    return (*heads, *others)
+
+
+def _modules(stages: Sequence[Any]) -> nn.ModuleList:
+    return nn.ModuleList(cast("Sequence[nn.Module]", stages))

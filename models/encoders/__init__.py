@@ -1,0 +1,1 @@
+"""Encoders: from a row's sequence of vectors to one vector."""

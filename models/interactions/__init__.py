@@ -1,0 +1,1 @@
+"""Interactions: products of features, between the joined input and the trunk."""
