@@ -34,8 +34,9 @@ class LogHuberSettings(Section):
 class LogMSEHead(LinearHead):
     """Squared error on log(1+s), 0 <= s <= max_s.
 
-    The loss has no factor 1/2, so that it is the mean squared log error and 1 - loss / var(log(1+s))
-    is its R2. The prediction expm1(output) is the median, not the mean, of a log-normal duration.
+    The loss has no factor 1/2, so that it is the mean squared log error and
+    1 - loss / var(log(1+s)) is its R2. The prediction expm1(output) is the median, not the mean, of
+    a log-normal duration.
     """
 
     Settings: type[Section] = LogMSESettings
@@ -68,7 +69,8 @@ class LogMSEHead(LinearHead):
 
 
 class LogHuberHead(LogMSEHead):
-    """Huber loss of e = output - log(1+s): e^2 / 2 for |e| <= delta, else delta (|e| - delta / 2)."""
+    """Huber loss of e = output - log(1+s): e^2 / 2 up to |e| = delta, then
+    delta (|e| - delta / 2)."""
 
     Settings = LogHuberSettings
 

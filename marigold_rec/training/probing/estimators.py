@@ -2,8 +2,9 @@
 
 Each takes a ProbePoint and the step mu (which the derivatives do not need) and returns this rank's
 sum over rows of <its part of g_i, d>, [T]; summed over ranks and divided by the losses'
-denominators, these are h. The rows' differences are taken before they are summed: the rounding of two whole sums,
-which depends on how the rows lie on the ranks, would be large beside their difference.
+denominators, these are h. The rows' differences are taken before they are summed: the rounding of
+two whole sums, which depends on how the rows lie on the ranks, would be large beside their
+difference.
 
 Shapes: T tasks.
 """

@@ -72,7 +72,7 @@ class Prober(nn.Module):
         norm2: Tensor | None,
         coefficients_T: Tensor,
     ) -> Probe:
-        """Tells the balancer; `loss_decrease_T` is this rank's part, before the losses' denominators."""
+        """Tells the balancer; `loss_decrease_T`: this rank's, before the losses' denominators."""
         decrease_2T = self._sum_over_ranks(torch.stack([loss_decrease_T, context.weight_T]))
         descent_T = decrease_2T[0] / context.losses.weight_T.clamp_min(_TINY)
         probe = Probe(
