@@ -15,6 +15,14 @@ class Arguments:
     resume: str
 
 
+class _HelpConfig(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from marigold_rec.config.reference import reference  # needed by nobody else
+
+        print(reference())
+        parser.exit()
+
+
 def parse_arguments(description: str, argv: list[str] | None = None) -> Arguments:
     """Exits with 2 (as every config error does) when the flags are wrong."""
     parser = argparse.ArgumentParser(description=description)
@@ -39,6 +47,9 @@ def parse_arguments(description: str, argv: list[str] | None = None) -> Argument
         metavar="auto|never|PATH",
         help="auto (default): from the run's newest good checkpoint, if there is one; "
         "never: start again, the old run's files are moved aside; PATH: that checkpoint",
+    )
+    parser.add_argument(
+        "--help-config", action=_HelpConfig, nargs=0, help="describe every setting and stop"
     )
     # Overrides may stand between and after the flags.
     found = parser.parse_intermixed_args(argv)

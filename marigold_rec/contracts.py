@@ -58,6 +58,8 @@ class Head(Protocol):
     """Turns a tower's output into one task's raw numbers, loss and prediction.
     A torch.nn.Module built from (settings, task, width of the tower)."""
 
+    kinds: tuple[str, ...]
+    """The kinds of label (tasks[].kind) that it predicts."""
     columns: tuple[str, ...]
     """Names of the prediction's columns: "" (the expected value) first; then others, such as p90,
     which reports and artefacts call <task>_p90."""

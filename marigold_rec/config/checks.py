@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from marigold_rec.config.balancers import MarigoldBalancerConfig, StaticBalancerConfig
+from marigold_rec.config.components import HEADS, component_class, component_name
 from marigold_rec.config.due import event_time_of
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.schema import Config
@@ -22,6 +23,7 @@ def cross_field_problems(config: Config) -> list[str]:
         *_twin_tasks(config),
         *_observed_by_themselves(config),
         *_funnel(config),
+        *_heads(config),
         *_sequences(config),
         *_maturing(config),
         *_balancer(config),
@@ -132,6 +134,22 @@ def _funnel(config: Config) -> list[str]:
                     f"observed_if: {task.observed_if}; remove observed_if"
                 )
         earlier[task.name] = task.kind
+    return problems
+
+
+def _heads(config: Config) -> list[str]:
+    """A head predicts labels of its kinds only."""
+    problems = []
+    for task in config.tasks:
+        name = component_name(task.head)
+        kinds = {head: component_class(HEADS, head).kinds for head in HEADS}
+        if task.kind not in kinds[name]:
+            fitting = [head for head, of in kinds.items() if task.kind in of]
+            problems.append(
+                f"tasks.{task.name}.head.name: {name} predicts labels of kind "
+                f"{' or '.join(kinds[name])}, and its label is {task.kind}; choose one of "
+                f"{', '.join(fitting)}"
+            )
     return problems
 
 

@@ -27,6 +27,7 @@ class LogisticHead(LinearHead):
     """
 
     Settings = LogisticSettings
+    kinds = ("binary",)
 
     def __init__(self, settings: LogisticSettings, task: BinaryTask, width: int) -> None:
         super().__init__(width)
