@@ -23,9 +23,14 @@ from marigold_rec.config.sequences import EncoderSettings
 
 ENCODERS = {
     "mean": "models.encoders.mean:MeanEncoder",
+    "target_attention": "models.encoders.target_attention:TargetAttention",
+    "transformer": "models.encoders.transformer:Transformer",
+    "hstu": "models.encoders.hstu:HSTU",
 }
 INTERACTIONS = {
     "dcn_v2": "models.interactions.dcn_v2:DCNv2",
+    "fm": "models.interactions.fm:FM",
+    "dot": "models.interactions.dot:Dot",
 }
 TRUNKS = {
     "shared_bottom": "models.shared_bottom:SharedBottom",

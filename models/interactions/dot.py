@@ -1,0 +1,42 @@
+"""DLRM's dot products of every two features' vectors (Naumov et al. 2019, arXiv:1906.00091).
+
+Shapes: B rows, I width of the input, S slots with vectors, F their common width, P = S (S - 1) / 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from marigold_rec.config.names import Width
+from marigold_rec.config.section import Section
+from marigold_rec.inputs import Slot, width_of
+from models.interactions.fields import Fields
+
+
+class DotSettings(Section):
+    name: Literal["dot"]
+    width: Width = 16
+
+
+class Dot(nn.Module):
+    """[x, lower triangle of Z Z^T], Z the features' vectors; dense features take no part in it."""
+
+    Settings = DotSettings
+
+    def __init__(self, settings: DotSettings, slots: Sequence[Slot]) -> None:
+        super().__init__()
+        self.fields = Fields(slots, settings.width)
+        num_slots = len(self.fields)
+        self.slots = (*slots, Slot("dot", width_of(slots), num_slots * (num_slots - 1) // 2))
+        lower_2P = torch.tril_indices(num_slots, num_slots, -1)
+        self.register_buffer("lower_P", lower_2P[0] * num_slots + lower_2P[1], persistent=False)
+
+    def forward(self, x_BI: Tensor) -> Tensor:
+        """x_B(I+P)."""
+        fields_BSF = self.fields(x_BI)
+        products_BSS = fields_BSF @ fields_BSF.transpose(1, 2)
+        return torch.cat([x_BI, products_BSS.flatten(1)[:, self.lower_P]], dim=1)
