@@ -1,4 +1,5 @@
-"""What the axes of a parameter mean, stated where the parameter is made.
+"""What the axes of a parameter, and the members of a list of modules, mean: stated where they are
+made.
 
 From these statements follow which parameters several tasks share (a balancer's probe may move
 those) and how a warm start finds the values of a feature or a task in an older parameter.
@@ -6,7 +7,7 @@ those) and how a warm start finds the values of a feature or a task in an older 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,7 @@ class Axes:
 
 
 _ATTRIBUTE = "parameter_axes"
+_MEMBERS = "member_names"
 
 
 def state_axes(module: nn.Module, name: str, *axes: Axis, is_shared: bool | None = None) -> None:
@@ -50,3 +52,20 @@ def axes_of(root: nn.Module) -> Mapping[str, Axes]:
             unstated = Axes((None,) * parameter.dim(), is_shared=True)
             found[f"{path}.{name}" if path else name] = stated.get(name, unstated)
     return found
+
+
+def state_members(modules: nn.ModuleList, names: Sequence[str]) -> nn.ModuleList:
+    """States what the members of `modules` are called, so that a warm start finds them by that and
+    not by their numbers. Returns `modules`."""
+    assert len(set(names)) == len(names) == len(modules)
+    modules.__dict__[_MEMBERS] = tuple(names)
+    return modules
+
+
+def members_of(root: nn.Module) -> Mapping[str, tuple[str, ...]]:
+    """The names of the members of every list below `root` that states them, by its path there."""
+    return {
+        path: module.__dict__[_MEMBERS]
+        for path, module in root.named_modules()
+        if _MEMBERS in module.__dict__
+    }

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from marigold_rec.axes import Axes, axes_of
+from marigold_rec.axes import Axes, axes_of, members_of, state_members
 from marigold_rec.contracts import Encoder, Head, Interaction, LossTerm, Trunk
 from marigold_rec.inputs import InputLayout, Inputs, Slot, slots_of
 
@@ -28,7 +28,7 @@ class NetworkLayout:
     axes: Mapping[str, tuple[Entries | None, ...]]
     """Parameter -> for each axis what lies along it; None: its entries have no names."""
     parts: Mapping[str, tuple[str, ...]]
-    """A numbered part ("heads" of heads.0, heads.1, ...) -> its members' names in order."""
+    """A list of modules ("heads" of heads.0, heads.1, ...) -> its members' names in order."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,13 @@ class Network(nn.Module):
         self.output_names = tuple(stages.heads)
         self.terms = dict(terms)
         """A task's loss, by task in the config's order: what the balancer weighs."""
-        self.encoders = _modules(stages.encoders)
-        self.interactions = _modules(stages.interactions)
+        self.encoders = _modules(stages.encoders, [slot.name for slot in layout.sequences])
+        kinds = [type(interaction).__name__ for interaction in stages.interactions]
+        places = [f"{kind}-{kinds[:i].count(kind)}" for i, kind in enumerate(kinds)]
+        self.interactions = _modules(stages.interactions, places)
         self.trunk = cast(nn.Module, stages.trunk)
         self.towers = stages.towers
-        self.heads = _modules(list(stages.heads.values()))
+        self.heads = _modules(list(stages.heads.values()), self.output_names)
         self._joined = joined_slots(layout, stages.encoders)
         self._trunk_slots = stages.interactions[-1].slots if stages.interactions else self._joined
 
@@ -100,10 +102,7 @@ class Network(nn.Module):
                 )
                 for name, axes in self._axes().items()
             },
-            {
-                "heads": self.output_names,
-                "encoders": tuple(slot.name for slot in self.input_layout.sequences),
-            },
+            members_of(self),
         )
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -175,5 +174,5 @@ def prediction_columns(heads: Mapping[str, Head]) -> tuple[str, ...]:
     return (*heads, *others)
 
 
-def _modules(stages: Sequence[Any]) -> nn.ModuleList:
-    return nn.ModuleList(cast("Sequence[nn.Module]", stages))
+def _modules(stages: Sequence[Any], names: Sequence[str]) -> nn.ModuleList:
+    return state_members(nn.ModuleList(cast("Sequence[nn.Module]", stages)), names)

@@ -20,7 +20,6 @@ from marigold_rec.network import Entries, NetworkLayout
 
 _NETWORK = re.compile(r"^model/objective\.network\.(.+)$")
 _BALANCER = re.compile(r"^model/objective\.(?:balancer|prober)\.(.+)$")
-_PART = re.compile(r"^(\w+)\.(\d+)(\..+)$")
 
 Shape = tuple[int, ...]
 
@@ -132,20 +131,33 @@ def _is_named(unit: str, named: Iterable[str]) -> bool:
 
 
 def _source(name: str, models: Models) -> str | None:
-    """The saved tensor that means the same: numbered parts (heads, encoders) follow their names,
+    """The saved tensor that means the same: members of lists (heads, encoders) follow their names,
     and a table keeps its values when it begins, or ceases, to be read unpooled."""
     if (table := _table(name)) is not None:
         found = [t for t in models.then.tables if t.name == table]
         return f"model/{found[0].state_key}" if found else None
-    network = _NETWORK.match(name)
-    part = _PART.match(network[1]) if network else None
-    if part is None or part[1] not in models.layout_now.parts:
+    if _NETWORK.match(name) is None:
         return name
-    member = models.layout_now.parts[part[1]][int(part[2])]
-    members_then = models.layout_then.parts[part[1]]
-    if member not in members_then:
-        return None
-    return f"model/objective.network.{part[1]}.{members_then.index(member)}{part[3]}"
+    return _renumbered(name, models.layout_now.parts, models.layout_then.parts)
+
+
+def _renumbered(
+    name: str, parts_now: Mapping[str, Sequence[str]], parts_then: Mapping[str, Sequence[str]]
+) -> str | None:
+    """`name` with the numbers that its members had then; None: there was no such member. A list
+    within another comes after it in `parts_now`."""
+    words = name.split(".")
+    first = 2  # model/objective . network . <path> . <number> . <rest>
+    for path, members in parts_now.items():
+        if not name.startswith(f"model/objective.network.{path}."):
+            continue
+        place = first + path.count(".") + 1
+        member = members[int(words[place])]
+        members_then = parts_then.get(".".join(words[first:place]), ())
+        if member not in members_then:
+            return None
+        words[place] = str(members_then.index(member))
+    return ".".join(words)
 
 
 def _spans(name: str, source: str, saved: Shape, live: Shape, models: Models) -> Spans:

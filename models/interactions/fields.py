@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from marigold_rec.axes import state_members
 from marigold_rec.inputs import Slot
 
 
@@ -20,10 +21,11 @@ class Fields(nn.Module):
     def __init__(self, slots: Sequence[Slot], width: int) -> None:
         super().__init__()
         self._slots = [slot for slot in slots if slot.width > 1]
-        self.project = nn.ModuleList(
+        project = nn.ModuleList(
             nn.Identity() if slot.width == width else nn.Linear(slot.width, width, bias=False)
             for slot in self._slots
         )
+        self.project = state_members(project, [slot.name for slot in self._slots])
 
     def __len__(self) -> int:
         return len(self._slots)
