@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from adjustText import adjust_text
 from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox
 
 from launch.studies.drawing import COLOURS, GREY, INK, TEXT_SIZE, new_figure, plain, save
 from launch.studies.findings import Findings
-from launch.studies.labels import Label, place_labels
 from launch.studies.plan import Column
 from launch.studies.table import Row
 
 _FRONT, _SINGLE = COLOURS[0], COLOURS[1]
-_MARKER_PX = 6
 
 Point = tuple[float, float]
 
@@ -51,21 +49,21 @@ def draw_front(findings: Findings, out: Path) -> str | None:
         "Dashed: one model per task.",
         size=TEXT_SIZE - 1, color=INK, loc="left",
     )  # fmt: skip
+    texts = [
+        axes.text(
+            *means[row.name],
+            row.name,
+            size=TEXT_SIZE,
+            color=_FRONT if row.name in front else INK,
+            weight="bold" if row.name in front else "normal",
+        )
+        for row in rows
+    ]
     figure.canvas.draw()
     figure.set_layout_engine("none")  # labels are placed on the layout as it is now
-    labels = [
-        Label(
-            *means[r.name],
-            r.name,
-            colour=_FRONT if r.name in front else INK,
-            is_bold=r.name in front,
-        )
-        for r in rows
-    ]
-    lines = [_pixels(axes, *bar) for row in rows for bar in _bars(row, x, y)]
-    lines += _single_task_boxes(axes, findings, x, y)
-    marks = [_pixels(axes, at, at).padded(_MARKER_PX) for at in means.values()]
-    place_labels(axes, labels, marks, lines, size=TEXT_SIZE)
+    adjust_text(
+        texts, *zip(*means.values(), strict=True), ax=axes, arrowprops={"arrowstyle": "-", "lw": 0.5}
+    )
     return save(figure, out, "front")
 
 
@@ -115,26 +113,3 @@ def _single_task_lines(axes: Axes, findings: Findings, x: Column, y: Column) -> 
     for column, line in ((x, axes.axvline), (y, axes.axhline)):
         if (found := findings.single_task.get(column.task)) is not None:
             line(found.mean, color=_SINGLE, lw=1.1, ls=(0, (5, 3)), zorder=0)
-
-
-def _bars(row: Row, x: Column, y: Column) -> Iterator[tuple[Point, Point]]:
-    """(low, high) ends of the error bars, in data units."""
-    at_x, at_y = row.figures[x.task], row.figures[y.task]
-    if at_x.sd is not None:
-        yield (at_x.mean - at_x.sd, at_y.mean), (at_x.mean + at_x.sd, at_y.mean)
-    if at_y.sd is not None:
-        yield (at_x.mean, at_y.mean - at_y.sd), (at_x.mean, at_y.mean + at_y.sd)
-
-
-def _pixels(axes: Axes, one: Point, other: Point) -> Bbox:
-    corners = axes.transData.transform([one, other])
-    return Bbox([corners.min(axis=0) - 1, corners.max(axis=0) + 1])
-
-
-def _single_task_boxes(axes: Axes, findings: Findings, x: Column, y: Column) -> Iterator[Bbox]:
-    """The lines of the single-task models, in pixels."""
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    if (found := findings.single_task.get(x.task)) is not None:
-        yield _pixels(axes, (found.mean, bottom), (found.mean, top))
-    if (found := findings.single_task.get(y.task)) is not None:
-        yield _pixels(axes, (left, found.mean), (right, found.mean))

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from marigold_rec.analysis.numbering import integer_codes
 from marigold_rec.analysis.row_arrays import chunks, empty, is_on_disk, looked_up
 
 Codes = NDArray[np.int32]
@@ -37,11 +36,10 @@ def user_codes(values: Any) -> Codes:
     """Each value's number, 0 .. U-1, in the order of their first appearance; int32 [N].
 
     `values`: integers or strings, as an Arrow array (chunked or not, dictionary-encoded or not) or
-    a numpy array. Integers by a sort (`integer_codes`); strings through a hash table of the
-    distinct ones, with a copy of all where they come in several chunks. A dictionary that comes
-    with the values is kept: its codes are then in its order, and some may have no row. Raises
-    ValueError where a value is null (rows without a user are not the rows of one user) and
-    TypeError for other types.
+    a numpy array. They are numbered through a hash table of the distinct ones, with a copy of all
+    where they come in several chunks. A dictionary that comes with the values is kept: its codes
+    are then in its order, and some may have no row. Raises ValueError where a value is null (rows
+    without a user are not the rows of one user) and TypeError for other types.
     """
     column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
     if column.null_count:
@@ -53,9 +51,6 @@ def user_codes(values: Any) -> Codes:
         _check_type(column.type.value_type)
     else:
         _check_type(column.type)
-        if pa.types.is_integer(column.type):
-            num_threads = 2 if len(column) >= 2 * _ROWS_FOR_TWO else 1
-            return integer_codes(_chunked(column), num_threads)
         column = _encoded(column)
     codes = empty(len(column), np.int32)
     start = 0

@@ -4,14 +4,11 @@
 |---|---|---|
 | fp32 | 4 D bytes | the training's values |
 | fp16 | 2 D bytes | rounded to nearest |
-| int8 | D bytes and its share of 8 | FBGEMM's row-wise 8 bits: q * scale + bias, both float32 |
+| int8 | D + 8 bytes | FBGEMM's row-wise 8 bits: q * scale + bias, both float32 behind the row |
 
-FBGEMM keeps a scale and a bias (8 bytes) for each row, which at D = 16 makes 37.5 % of fp32, and
-50 % at D = 8. So neighbouring rows are quantized together, as many as it takes for at least 48
-values to share a scale: at most 29.2 % at any width. Tables of D >= 48 are FBGEMM's own layout.
+So int8 takes 37.5 % of fp32 at D = 16, 50 % at D = 8, and 28 % at D = 64.
 
-Shapes: N rows, D width, K rows that share a scale, G = ceil(N / K) groups, V ids, B rows of a
-batch.
+Shapes: N rows, D width, V ids, B rows of a batch.
 """
 
 from __future__ import annotations
@@ -29,20 +26,16 @@ from torch import Tensor
 from marigold_rec.errors import ConfigError
 from marigold_rec.serving.artefact import Precision, TableEntry
 
-_VALUES_PER_SCALE = 48
 _SCALE_BYTES = 8
 _DTYPES = {"fp32": np.float32, "fp16": np.float16, "int8": np.uint8}
 
 Quantize = Callable[[Tensor], Tensor]
-"""float32 [G, W] -> uint8 [G, W + 8]: `torch.ops.fbgemm.FloatToFused8BitRowwiseQuantized`."""
+"""float32 [N, D] -> uint8 [N, D + 8]: `torch.ops.fbgemm.FloatToFused8BitRowwiseQuantized`."""
 
 
 def stored_shape(rows: int, dim: int, dtype: Precision) -> tuple[int, int]:
     """Of the array in a table's file."""
-    if dtype != "int8":
-        return rows, dim
-    together = _rows_together(dim)
-    return -(-rows // together), together * dim + _SCALE_BYTES
+    return rows, dim + _SCALE_BYTES if dtype == "int8" else dim
 
 
 def encode(name: str, weight_ND: Tensor, dtype: Precision, quantize: Quantize) -> np.ndarray:
@@ -57,12 +50,7 @@ def encode(name: str, weight_ND: Tensor, dtype: Precision, quantize: Quantize) -
                 "fp16's 65504; use fp32 or int8"
             )
         return halves_ND.numpy()
-    num_rows, dim = weight_ND.shape
-    groups, _ = stored_shape(num_rows, dim, dtype)
-    missing = groups * _rows_together(dim) - num_rows
-    if missing:  # the last row once more: zeros would widen its group's range
-        weight_ND = torch.cat([weight_ND, weight_ND[-1:].expand(missing, dim)])
-    return quantize(weight_ND.reshape(groups, -1).contiguous()).numpy()
+    return quantize(weight_ND.contiguous()).numpy()
 
 
 class Lookup(Protocol):
@@ -84,7 +72,7 @@ def open_table(folder: Path, entry: TableEntry) -> Lookup:
     array = np.memmap(folder / entry.file, _DTYPES[entry.dtype], mode="c", shape=shape)
     stored = torch.from_numpy(array)
     if entry.dtype == "int8":
-        return _Quantized(stored, entry.dim)
+        return _Quantized(stored)
     return _Plain(stored) if entry.dtype == "fp32" else _Half(stored)
 
 
@@ -130,24 +118,13 @@ class _Half(_Decoded):
 
 
 class _Quantized(_Decoded):
-    def __init__(self, stored: Tensor, dim: int) -> None:
-        self._together = _rows_together(dim)
-        self._q_GKD = stored[:, :-_SCALE_BYTES].unflatten(1, (self._together, dim))
-        self._scale_bias_G2 = stored[:, -_SCALE_BYTES:].view(torch.float32)
+    def __init__(self, stored: Tensor) -> None:
+        self._q_ND = stored[:, :-_SCALE_BYTES]
+        self._scale_bias_N2 = stored[:, -_SCALE_BYTES:].view(torch.float32)
 
     def rows(self, ids_V: Tensor) -> Tensor:
-        if self._together == 1:
-            groups_V = ids_V
-            q_VD = self._q_GKD[:, 0].index_select(0, ids_V)
-        else:
-            groups_V = ids_V // self._together
-            q_VD = self._q_GKD[groups_V, ids_V - groups_V * self._together]
-        scale_bias_V2 = self._scale_bias_G2.index_select(0, groups_V)
+        scale_bias_V2 = self._scale_bias_N2.index_select(0, ids_V)
         # Two operations, each of which rounds exactly: a fused one may round a vector's tail
         # otherwise, and a row would not be the same in every batch.
-        return q_VD.float().mul_(scale_bias_V2[:, :1]).add_(scale_bias_V2[:, 1:])
-
-
-def _rows_together(dim: int) -> int:
-    """K."""
-    return -(-_VALUES_PER_SCALE // dim)
+        q_VD = self._q_ND.index_select(0, ids_V).float()
+        return q_VD.mul_(scale_bias_V2[:, :1]).add_(scale_bias_V2[:, 1:])

@@ -6,15 +6,11 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from matplotlib.transforms import Bbox
 from PIL import Image
 
-from launch.studies.drawing import new_figure
 from launch.studies.findings import find
 from launch.studies.front_picture import draw_front, front_columns, non_dominated
-from launch.studies.labels import Label, place_labels
 from launch.studies.plan import Plan, make_plan
 from launch.studies.report import write_report
 from launch.studies.results import CellResult
@@ -169,27 +165,6 @@ def test_what_is_beaten_in_one_figure_and_not_better_in_the_other_is_dominated()
     assert non_dominated(points, (True, True)) == ["a", "b", "e"]
     assert non_dominated(points, (False, True)) == ["a", "d", "e"]
     assert non_dominated(points, (False, False)) == ["d"]
-
-
-def test_crowded_labels_do_not_overlap() -> None:
-    random = np.random.default_rng(3)
-    points = random.normal(0, 1, (18, 2)) * [1, 0.4]
-    figure = new_figure(6)
-    axes = figure.add_subplot()
-    axes.scatter(*points.T)
-    figure.canvas.draw()
-    figure.set_layout_engine("none")
-    names = [f"torchjd-aggregator-{i}" for i in range(len(points))]
-    labels = [Label(x, y, name, "black") for (x, y), name in zip(points, names, strict=True)]
-    marks = [Bbox([at, at]).padded(4) for at in axes.transData.transform(points)]
-    boxes = place_labels(axes, labels, marks, lines=[], size=10)
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:i]), names[i]
-        assert not any(box.overlaps(mark) for mark in marks), names[i]
-        assert axes.get_window_extent().padded(1).containsx(box.x0)
-    drawn = [text.get_window_extent() for text in axes.texts]
-    for text, box in zip(drawn, boxes, strict=True):
-        np.testing.assert_allclose(text.extents, box.extents, atol=1e-6)
 
 
 def test_weight_curves_are_shares_at_common_steps() -> None:
