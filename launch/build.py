@@ -200,6 +200,13 @@ def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Cat
             len(catalog.ignored),
             catalog.ignored[0],
         )
+    if catalog.hidden:
+        LOGGER.info(
+            "%s: %d files are passed over since their names begin with _ or ., e.g. %s",
+            catalog.storage.url,
+            len(catalog.hidden),
+            catalog.hidden[0],
+        )
     if catalog.not_due:
         LOGGER.info(
             "data.%s.due: %d files hold no label that is due and are not read, e.g. %s",
