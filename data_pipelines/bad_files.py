@@ -107,7 +107,7 @@ def refuse_or_skip(
         )
     # A day that is gone must be as loud as one that never came.
     lost = {file.day for file in files if file.path in bad} - {file.day for file, _ in judged.good}
-    if days := sorted(str(day) for day in lost):
+    if days := sorted(str(day) for day in lost if day is not None):
         raise DataError(
             [f"every file of {', '.join(days)} would be skipped:", *lines, "write them again"]
         )

@@ -74,6 +74,8 @@ class Catalog:
     warnings: tuple[str, ...]
     ignored: tuple[str, ...]
     """Paths of files below the folder that are not read."""
+    hidden: tuple[str, ...] = ()
+    """See Listing."""
     skipped: tuple[str, ...] = ()
     """Paths of bad files that are left out (`ScanRules.on_bad_file`): they stand in `warnings`."""
     not_due: tuple[str, ...] = ()
@@ -157,7 +159,8 @@ def scan(
         )
         for file, footer in judged.good
     )
-    warnings = [f"skipped: {line}" for lines in judged.bad.values() for line in lines]
+    warnings = [*listing.warnings]
+    warnings += [f"skipped: {line}" for lines in judged.bad.values() for line in lines]
     warnings += judged.warnings
     warnings += [
         f"{file.path}: a row group of {max(file.rows_per_group):,} rows is held in memory whole; "
@@ -172,6 +175,7 @@ def scan(
         nulls.candidates,
         tuple(warnings),
         listing.ignored,
+        listing.hidden,
         tuple(judged.bad),
     )
 

@@ -47,6 +47,8 @@ def read_footers(
 
 
 def _read(storage: Storage, file: ListedFile, nulls: NullColumns, time: str | None) -> Footer | str:
+    if file.problem is not None:
+        return f"{file.path}: {file.problem}"
     if file.size == 0:
         return f"{file.path}: 0 bytes"
     where = f"{file.path}: {file.size:,} bytes, no readable Parquet footer"

@@ -39,6 +39,11 @@ class FileState:
                 return cls(int(info["size"]), f"{key}={found}")
         return cls(int(info["size"]), None)
 
+    @classmethod
+    def of_stat(cls, state: os.stat_result) -> FileState:
+        """Of a local file, behind all links that lead to it."""
+        return cls.of({"size": state.st_size, "mtime": state.st_mtime})
+
     def differs_from(self, modified: str | None) -> bool:
         """Whether this is another state than the one `modified` then. No, where nobody can tell."""
         if self.modified is None or modified is None:
@@ -74,9 +79,15 @@ class Storage:
     def state(self, path: str) -> FileState:
         """The file as it is now, by one look. Raises FileNotFoundError."""
         if self.is_local:
-            found = os.stat(path)
-            return FileState.of({"size": found.st_size, "mtime": found.st_mtime})
+            return FileState.of_stat(os.stat(path))
         return FileState.of(self.file_system.info(path))
+
+    def exists(self, path: str) -> bool:
+        return bool(self.file_system.exists(path))
+
+    def ls(self, path: str) -> list[str]:
+        """Paths of what lies in a folder."""
+        return list(self.file_system.ls(path, detail=False))
 
     def read(self, path: str, start: int, size: int) -> bytes:
         """At most `size` bytes from `start` on."""

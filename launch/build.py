@@ -11,6 +11,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.types import ShardingPlan
 
 from data_pipelines.catalog import Catalog, needed_columns, scan
+from data_pipelines.inputs import InputChecks, look_at_inputs
 from data_pipelines.partition import require_one_step
 from data_pipelines.preflight import look_at_split, rules_of, split_problems
 from data_pipelines.reader import ParquetReader
@@ -51,6 +52,19 @@ def find_data(config: Config, ranks: Ranks) -> Data:
     With no data.path, makes the embedded synthetic log on first use. Collective.
     """
     return on_first_rank(lambda: _find_data(config, ranks.world_size), ranks.control)
+
+
+def check_inputs(config: Config, data: Data, ranks: Ranks) -> InputChecks:
+    """Looks at a sample of the training rows, on rank 0, and says what it finds. Collective."""
+    due = config.data.train.due
+    checks: InputChecks = on_first_rank(
+        lambda: look_at_inputs(data.train, config, due, ranks.world_size), ranks.control
+    )
+    for line in checks.lines():
+        LOGGER.info("%s", line)
+    for warning in checks.warnings:
+        LOGGER.warning("%s", warning)
+    return checks
 
 
 def find_eval_data(config: Config, ranks: Ranks) -> Catalog:
@@ -206,6 +220,13 @@ def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Cat
             catalog.storage.url,
             len(catalog.ignored),
             catalog.ignored[0],
+        )
+    if catalog.hidden:
+        LOGGER.info(
+            "%s: %d files are passed over since their names begin with _ or ., e.g. %s",
+            catalog.storage.url,
+            len(catalog.hidden),
+            catalog.hidden[0],
         )
     if catalog.not_due:
         LOGGER.info(

@@ -9,7 +9,7 @@ from pathlib import Path
 from torchrec.distributed.types import ShardingPlan
 
 from data_pipelines.catalog import Catalog
-from launch.build import Data, build_model, find_data, train_reader
+from launch.build import Data, build_model, check_inputs, find_data, train_reader
 from marigold_rec.batch import Batch
 from marigold_rec.checkpoint import CheckpointStore
 from marigold_rec.config import Config, Table, config_hash
@@ -27,6 +27,7 @@ def dry_run(config: Config, ranks: Ranks) -> int:
     Raises what the run would raise; leaves no file behind but the synthetic log, if that is used.
     """
     data = find_data(config, ranks)
+    check_inputs(config, data, ranks)
     built = build_model(config, ranks)
     reader = train_reader(config, data, ranks)
     nowhere = Path("/dev/null/dry-run")  # any attempt to write there fails

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.catalog import schema_hash
-from launch.build import build_model, eval_reader, find_data, network_layout, train_reader
+from launch.build import (
+    build_model,
+    check_inputs,
+    eval_reader,
+    find_data,
+    network_layout,
+    train_reader,
+)
 from launch.evaluating.checkpoints import open_checkpoint
 from launch.figures import figure_lines
 from launch.run_folder import locked, move_aside, run_folder
@@ -89,6 +96,7 @@ def _run(
         reset = _warm_start(trainer, Path(config.warm_start.path), ranks)
     # Not earlier: a start that is refused must leave the files of the run that is there alone.
     on_first_rank(lambda: _begin(config, folder, summary), ranks.control)
+    inputs = check_inputs(config, data, ranks)
     LOGGER.info(
         "training %s: %s rows, %s steps of %d ranks x %s rows on %s; model %s, balancer %s",
         config.run.name,
@@ -113,11 +121,11 @@ def _run(
         if held_out is not None and not outcome.was_stopped:
             evaluation = evaluate(built.model, held_out, config.tasks, ranks, stop)
             log.scalars(outcome.step, evaluation.scalars)
-            trainer.guard.look(outcome.step, evaluation.figures)
+            trainer.guard.look_at_the_end(outcome.step, evaluation.figures)
             counts["eval/counts"] = total_counts(held_out.counts, ranks)
         figures = outcome.perf | peak_memory(ranks) | evaluation.scalars
         ending = _ending(outcome, evaluation)
-        warnings = [*trainer.guard.warnings, *store.mirror_warnings()]
+        warnings = [*inputs.warnings, *trainer.guard.warnings, *store.mirror_warnings()]
         ending |= {"warnings": warnings, "wall_s": time.time() - started}
         on_first_rank(lambda: summary.end(ending | figures | counts), ranks.control)
     finally:

@@ -3,7 +3,8 @@
   python -m data_pipelines.validate /logs/clicks --config configs/clicks.yaml
       --dates 2024-01-01 2024-01-06 [key.path=value ...] [--json FILE] [--write-schema FILE]
 
-Exit codes: 0 good, 2 config, 3 data that training would refuse.
+The last line says "good" where nothing is refused and nothing in the values would ruin a model.
+Exit codes: 0 training would take it, 2 config, 3 data that training would refuse.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
         if found.json is not None:
             report.write_json(found.json)
         # A schema of files that don't fit each other would refuse the good ones later.
-        if found.write_schema is not None and catalog is not None and report.is_good:
+        if found.write_schema is not None and catalog is not None and not report.is_refused:
             types = column_types(catalog.schema)
             write_schema(found.write_schema, types, needed_columns(config))
     except MarigoldError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command
         return error.exit_code
     print("\n".join(report.lines()))  # noqa: T201
-    return EXIT_DONE if report.is_good else EXIT_DATA
+    return EXIT_DATA if report.is_refused else EXIT_DONE
 
 
 def _parser() -> argparse.ArgumentParser:

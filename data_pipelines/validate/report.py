@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_pipelines.inputs import InputChecks
+from data_pipelines.text_table import text_table
 from marigold_rec.errors import ConfigError
 
 
@@ -87,14 +89,21 @@ class Report:
     days: list[DayFindings] = field(default_factory=list)
     duplicates: list[list[str]] = field(default_factory=list)
     """Groups of files of equal bytes."""
+    inputs: InputChecks | None = None
+    """None where the columns do not fit the config."""
+
+    @property
+    def is_refused(self) -> bool:
+        return bool(self.problems)
 
     @property
     def is_good(self) -> bool:
-        return not self.problems
+        """Nothing is refused, and nothing in the values would ruin a model without an error."""
+        return not self.problems and not (self.inputs and self.inputs.values)
 
     def write_json(self, path: Path) -> None:
         """Raises ConfigError when it can't be written."""
-        tree = {"is_good": self.is_good, **dataclasses.asdict(self)}
+        tree = {"is_good": self.is_good, "is_refused": self.is_refused, **dataclasses.asdict(self)}
         for day, found in zip(tree["days"], self.days, strict=True):
             day["label_means"] = found.label_means
         for task, found in zip(tree["tasks"], self.tasks, strict=True):
@@ -113,7 +122,8 @@ class Report:
             yield f"schema hash: {self.schema_hash}"
         if self.days:
             names = [task.name for task in self.tasks]
-            yield from _table(
+            yield ""
+            yield from text_table(
                 ["day", "files", "rows", *(f"mean {name}" for name in names)],
                 [
                     [day.day, f"{day.files:,}", f"{day.rows:,}"]
@@ -122,13 +132,15 @@ class Report:
                 ],
             )
         if self.tasks:
-            yield from _table(
+            yield ""
+            yield from text_table(
                 ["task", "column", "observed", "null", "NaN", "invalid", "share", "allowed"],
                 [_task_cells(task) for task in self.tasks],
             )
         if self.features:
             whats = ["missing", "non_finite", "out_of_range", "out_of_vocab"]
-            yield from _table(
+            yield ""
+            yield from text_table(
                 ["feature", "column", "kind", "policy", *whats],
                 [
                     [
@@ -143,9 +155,23 @@ class Report:
             )
         for same in self.duplicates:
             yield f"duplicates: {', '.join(same)}"
-        yield from (f"warning: {line}" for line in self.warnings)
+        if self.inputs is not None:
+            yield ""
+            yield from self.inputs.lines()
+        found = () if self.inputs is None else self.inputs.warnings
+        yield from (f"warning: {line}" for line in (*self.warnings, *found))
         yield from (f"problem: {line}" for line in self.problems)
-        yield "good" if self.is_good else f"refused: {len(self.problems)} problems"
+        yield self._verdict()
+
+    def _verdict(self) -> str:
+        if self.problems:
+            return f"refused: {len(self.problems)} problems"
+        if self.inputs is not None and (found := self.inputs.values):
+            return (
+                f"not refused, but {len(found)} warnings about the values: a model of them may be "
+                "worth nothing"
+            )
+        return "good"
 
     def _checksum_line(self) -> str:
         found = self.checksums
@@ -165,17 +191,3 @@ def _task_cells(task: TaskFindings) -> list[str]:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Text to the left, numbers to the right, an empty line before it."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    is_text = [all(not _is_number(row[i]) for row in rows) for i in range(len(head))]
-    yield ""
-    for row in [head, *rows]:
-        cells = zip(row, widths, is_text, strict=True)
-        yield "  ".join(c.ljust(w) if left else c.rjust(w) for c, w, left in cells).rstrip()
-
-
-def _is_number(text: str) -> bool:
-    return text[:1].isdigit() and "-" not in text[1:5]

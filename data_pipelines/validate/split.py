@@ -57,6 +57,7 @@ def validate_split(
     if tallies is not None:
         report.tasks, report.features = tallies.tasks, tallies.features
         report.problems += tallies.problems()
+        report.inputs = tallies.inputs.checks(catalog.num_rows, world_size=1)
     without = report.checksums.files_without
     if without:
         report.warnings.append(

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from data_pipelines.due_labels import LabelTimes
 from data_pipelines.event_time import is_time
-from data_pipelines.labels import LabelColumns
+from data_pipelines.inputs import InputTally
 from data_pipelines.validate.report import DayFindings, FeatureFindings, TaskFindings
 from marigold_rec.config import Config
 from marigold_rec.config.features import IdFeature
-from marigold_rec.transforms import FeatureTransforms, float64_values, lone_array
+from marigold_rec.transforms import float64_values, lone_array
 from marigold_rec.transforms.jagged import flatten
 
 
@@ -21,7 +21,7 @@ class Tallies:
     def __init__(self, config: Config) -> None:
         self._config = config
         # All labels, whenever they become due: the log is judged, and not one night's part of it.
-        self._labels = LabelColumns.of(config, None)
+        self.inputs = InputTally(config, None)
         tables = config.tables
         rows = {table.name: table.rows for table in tables}
         self._ids = [
@@ -29,11 +29,6 @@ class Tallies:
             for i, f in enumerate(config.features)
             if isinstance(f, IdFeature)
         ]
-        patient = tuple(
-            f.model_copy(update={"out_of_range": "drop"}) if isinstance(f, IdFeature) else f
-            for f in config.features
-        )
-        self._transforms = FeatureTransforms(patient, tables)
         limit = config.data.max_invalid_labels
         self.tasks = [TaskFindings(t.name, t.label, max_invalid_share=limit) for t in config.tasks]
         if config.data.weight is not None:
@@ -47,7 +42,7 @@ class Tallies:
         ]
 
     def add(self, table: pa.Table, day: DayFindings) -> None:
-        labels = self._labels(table)
+        features, labels = self.inputs.add(table)
         for task, tally in zip(self.tasks, labels.tallies, strict=True):
             column = lone_array(table.column(task.column))
             task.observed += tally.num_seen
@@ -66,7 +61,7 @@ class Tallies:
             total = float(values_B.sum(dtype=np.float64))
             day.label_sums[task.name] = day.label_sums.get(task.name, 0.0) + total
         by_name = {feature.name: feature for feature in self.features}
-        for key, count in self._transforms(table).counts.items():
+        for key, count in features.counts.items():
             what, _, name = key.partition("/")
             found = by_name[name].counts
             found[what] = found.get(what, 0) + count

@@ -165,20 +165,21 @@ def _label(task: Task) -> str:
 
 
 def _strange_figures(step: int, tasks: tuple[TaskReport, ...]) -> list[str]:
-    """What no sound model shows: a leak, chance, a label wired twice."""
+    """What no sound model shows: a leak, chance or worse, less than the mean alone says."""
     figures = [
         TaskFigures(
             task.name,
             task.rows,
             task.positives,
             auc=_value(task, "auc"),
+            auc_high=task.figures["auc"].high if "auc" in task.figures else None,
             ne=_value(task, "ne"),
             calibration=_value(task, "calibration"),
+            r2=_value(task, "r2_log"),
         )
         for task in tasks
-        if task.kind == "binary"
     ]
-    return SanityGuard(step).look(step, figures)
+    return SanityGuard(step).look_at_the_end(step, figures)
 
 
 def _value(task: TaskReport, name: str) -> float | None:

@@ -25,10 +25,8 @@ class Partitions:
         """The complete days, oldest first. Raises DataError when there is no data at all."""
         folders: dict[Day, set[str]] = {}
         for file in list_files(self._storage, None).files:
-            if file.day is not None:
-                name = f"dt={file.day}"
-                before, _, _ = file.path.rpartition(name)
-                folders.setdefault(file.day, set()).add(before + name)
+            if file.day is not None and file.day_folder is not None:
+                folders.setdefault(file.day, set()).add(file.day_folder)
         return sorted(day for day, found in folders.items() if all(map(self._is_complete, found)))
 
     def state(self, day: Day) -> str:

@@ -62,7 +62,11 @@ def draw_front(findings: Findings, out: Path) -> str | None:
     figure.canvas.draw()
     figure.set_layout_engine("none")  # labels are placed on the layout as it is now
     adjust_text(
-        texts, *zip(*means.values(), strict=True), ax=axes, arrowprops={"arrowstyle": "-", "lw": 0.5}
+        texts,
+        [x for x, _ in means.values()],
+        [y for _, y in means.values()],
+        ax=axes,
+        arrowprops={"arrowstyle": "-", "lw": 0.5},
     )
     return save(figure, out, "front")
 

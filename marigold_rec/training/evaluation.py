@@ -142,4 +142,6 @@ def _figures(tasks: tuple[Task, ...], merged: list[Scores | None]) -> Evaluation
                     calibration=metrics.calibration,
                 )
             )
+        else:
+            figures.append(TaskFigures(task.name, metrics.rows, r2=metrics.r2_log))
     return Evaluation(scalars, reasons, figures)

@@ -12,6 +12,7 @@ from torch import Tensor
 from marigold_rec.config.schema import NumericsConfig
 from marigold_rec.distributed import Ranks
 from marigold_rec.errors import NumericsError
+from marigold_rec.training.large_inputs import large_inputs, say_large_inputs
 from marigold_rec.training.objective import StepOutput
 from marigold_rec.training.run_log import LOGGER
 
@@ -21,9 +22,16 @@ _LOOK_AT = "Lower optimizer.*.lr, set optimizer.dense.clip_norm, or look at thes
 class NumericsGuard:
     """Looks at every step between its forward and its backward."""
 
-    def __init__(self, config: NumericsConfig, task_names: tuple[str, ...], ranks: Ranks) -> None:
+    def __init__(
+        self,
+        config: NumericsConfig,
+        task_names: tuple[str, ...],
+        dense_names: tuple[str, ...],
+        ranks: Ranks,
+    ) -> None:
         self._most = config.max_skipped_batches
         self._task_names = task_names
+        self._dense_names = dense_names
         self._ranks = ranks
         self.may_skip = config.on_non_finite == "skip_batch"
         self.skipped = 0
@@ -40,6 +48,7 @@ class NumericsGuard:
         if bool(torch.isfinite(values_2T).all()):
             return True
         found = f"step {step}: not finite ({self._by_task(values_2T)}); {self._sources(output)}"
+        found += f"; {self._inputs(output)}"
         refusal = self._refusal(last_gradient_norm)
         if refusal is not None:
             raise NumericsError(
@@ -84,6 +93,14 @@ class NumericsGuard:
             f"{name}: loss {loss}, weight {weight}"
             for name, loss, weight in zip(self._task_names, losses, weights, strict=True)
         )
+
+    def _inputs(self, output: StepOutput) -> str:
+        """The dense inputs of all ranks that are too large: more often to blame than any rate."""
+        found: list[dict[str, float]] = [{}] * self._ranks.world_size
+        mine = large_inputs(output.batch.dense_BD, self._dense_names)
+        dist.all_gather_object(found, mine, group=self._ranks.control)
+        names = dict.fromkeys(name for of_rank in found for name in of_rank)
+        return say_large_inputs({n: max(f.get(n, 0.0) for f in found) for n in names})
 
     def _sources(self, output: StepOutput) -> str:
         """The files and row groups of those ranks whose own rows are to blame. Collective."""

@@ -2,13 +2,14 @@
 
 A figure is told only where chance can't explain it: thresholds are on rows, or on the standard
 error of an AUC. What every young model shows (no ranking yet, first probabilities of 0.5) counts
-only once the model has got over its first values.
+only once the model has got over its first values, or at the end of a run: what it has become by
+then is what is published, however few its steps were.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from marigold_rec.training.run_log import LOGGER
@@ -24,6 +25,11 @@ _LARGEST_STANDARD_ERROR = 0.01
 _LEAK = 0.999
 _CALIBRATED = (0.2, 5.0)
 _LARGEST_NE = 1.2
+_LARGEST_NE_AT_THE_END = 1.0
+_NORMAL_95 = 1.96
+_LARGEST_LOSS = {"binary": 5.0, "duration": 300.0}
+"""By kind of task: a model that knows nothing has 0.7, or the mean square of log(1+s), or less."""
+_INPUTS_FIRST = "look at the inputs first (--dry-run shows each dense column)"
 _FIRST_STEPS, _YOUNG_STEPS = 200, 5_000
 
 
@@ -41,6 +47,9 @@ class TaskFigures:
     calibration: float | None = None
     is_constant: bool = False
     """All predictions are the same number."""
+    auc_high: float | None = None
+    """The upper end of the AUC's interval, where one was computed."""
+    r2: float | None = None
     twin: str | None = None
     """Another task whose label is the same in every row, and observed in the same rows."""
 
@@ -61,14 +70,53 @@ class SanityGuard:
     def look(self, step: int, figures: Iterable[TaskFigures]) -> list[str]:
         """Logs and returns the warnings that are new. `step`: steps taken."""
         is_young = step < self._grown_up
+        return self._tell(
+            step,
+            (
+                (of.task, kind, text)
+                for of in figures
+                for kind, text in (*_of_data(of), *(() if is_young else _of_model(of)))
+            ),
+        )
+
+    def look_at_the_end(self, step: int, figures: Iterable[TaskFigures]) -> list[str]:
+        """As `look`, of the final evaluation: whatever the number of steps, and more strictly."""
+        return self._tell(
+            step,
+            (
+                (of.task, kind, f"evaluation: {text}")
+                for of in figures
+                for kind, text in (
+                    *_of_data(of),
+                    *((f"final {kind}", text) for kind, text in _of_model(of, is_end=True)),
+                )
+            ),
+        )
+
+    def look_at_losses(
+        self, step: int, losses: Mapping[str, tuple[str, float]], inputs: Callable[[], str]
+    ) -> list[str]:
+        """`losses`: kind and loss, by task. `inputs`: says what the step's were."""
+        return self._tell(
+            step,
+            (
+                (
+                    task,
+                    "loss",
+                    f"loss {loss:,.6g} is beyond reason (expected below {_LARGEST_LOSS[kind]:g}): "
+                    f"{inputs()}; then look at optimizer.*.lr and optimizer.dense.clip_norm",
+                )
+                for task, (kind, loss) in losses.items()
+                if loss > _LARGEST_LOSS[kind]
+            ),
+        )
+
+    def _tell(self, step: int, found: Iterable[tuple[str, str, str]]) -> list[str]:
         new = []
-        for of_task in figures:
-            found = list(_of_data(of_task))
-            found += [] if is_young else _of_model(of_task)
-            for kind, text in found:
-                if (kind, of_task.task) not in self._told:
-                    self._told.add((kind, of_task.task))
-                    new.append(f"step {step}: {of_task.task}: {text}")
+        for task, kind, text in found:
+            if (kind, task) not in self._told:
+                self._told.add((kind, task))
+                new.append(f"step {step}: {task}: {text}")
         for warning in new:
             LOGGER.warning("%s", warning)
         self.warnings += new
@@ -108,7 +156,7 @@ def _of_data(of: TaskFigures) -> Iterator[tuple[str, str]]:
         )
 
 
-def _of_model(of: TaskFigures) -> Iterator[tuple[str, str]]:
+def _of_model(of: TaskFigures, *, is_end: bool = False) -> Iterator[tuple[str, str]]:
     """What is wrong unless the model has only begun to learn: (kind, text)."""
     if of.is_constant and of.rows >= _ROWS_WITHOUT_0:
         yield (
@@ -116,6 +164,13 @@ def _of_model(of: TaskFigures) -> Iterator[tuple[str, str]]:
             f"all predictions of {of.rows:,.0f} rows are one number; expected a spread: look for "
             "features without values, a learning rate so high that the units died, or a task "
             "weight of 0",
+        )
+    elif is_end and of.auc is not None and _highest_auc(of, of.auc) < 0.5:
+        yield (
+            "below chance",
+            f"AUC {of.auc:.4f} over {_classes(of)} is worse than chance (its interval ends at "
+            f"{_highest_auc(of, of.auc):.4f}); expected above 0.5: {_INPUTS_FIRST}, then at "
+            "whether label and features are of the same rows",
         )
     elif of.auc is not None and _is_chance(of, of.auc):
         yield (
@@ -130,13 +185,21 @@ def _of_model(of: TaskFigures) -> Iterator[tuple[str, str]]:
             "calibration",
             f"predicts {of.calibration:.3g} times the positives of {_classes(of)}; expected "
             f"{low:g} to {high:g}: look at row weights, at days whose labels are not complete, "
-            "and at the learning rate",
+            "at the inputs, and at the learning rate",
         )
-    if of.ne is not None and of.ne > _LARGEST_NE and _has_many_of_both(of):
+    largest_ne = _LARGEST_NE_AT_THE_END if is_end else _LARGEST_NE
+    if of.ne is not None and of.ne > largest_ne and _has_many_of_both(of):
         yield (
             "ne",
-            f"NE {of.ne:.3f} over {_classes(of)} is worse than always predicting the mean (1); "
-            f"expected below {_LARGEST_NE:g}: look at its calibration and at the learning rates",
+            f"NE {of.ne:.4f} over {_classes(of)} is worse than always predicting the mean (1); "
+            f"expected below {largest_ne:g}: {_INPUTS_FIRST}, then at its calibration and at the "
+            "learning rates",
+        )
+    if is_end and of.r2 is not None and of.r2 < 0 and of.rows >= _MANY:
+        yield (
+            "r2",
+            f"R2 {of.r2:.4f} over {of.rows:,.0f} rows is worse than always predicting the mean "
+            f"(0); expected above 0: {_INPUTS_FIRST}, then at the learning rates",
         )
 
 
@@ -154,6 +217,11 @@ def _is_far_off(of: TaskFigures, calibration: float) -> bool:
     positives = of.positives or 0.0
     low, high = _CALIBRATED
     return not low <= calibration <= high and positives * max(1.0, calibration) >= _MANY
+
+
+def _highest_auc(of: TaskFigures, auc: float) -> float:
+    """The upper end of its interval."""
+    return auc + _NORMAL_95 * _standard_error(of) if of.auc_high is None else of.auc_high
 
 
 def _standard_error(of: TaskFigures) -> float:

@@ -22,6 +22,7 @@ from marigold_rec.errors import CheckpointError, NumericsError
 from marigold_rec.inputs import Inputs
 from marigold_rec.network import NetworkLayout
 from marigold_rec.training.batches import FetchedBatches
+from marigold_rec.training.large_inputs import large_inputs, say_large_inputs
 from marigold_rec.training.numerics import NumericsGuard
 from marigold_rec.training.objective import Objective, StepOutput
 from marigold_rec.training.optimizer import Optimizers
@@ -95,7 +96,12 @@ class Trainer:
         self._optimizers = Optimizers(model, config.optimizer.dense)
         self._state = TrainState(model, self._optimizers, ranks)
         self._agreement = Agreement(ranks.control)
-        self._numerics = NumericsGuard(config.numerics, config.task_names, ranks)
+        self._numerics = NumericsGuard(
+            config.numerics,
+            config.task_names,
+            tuple(feature.name for feature in config.dense_features),
+            ranks,
+        )
         objective.can_forget = self._numerics.may_skip
         self._table_check = TableCheck(model, ranks, config.numerics.check_tables_every_n_steps)
         self._window = WindowMetrics(
@@ -225,6 +231,7 @@ class Trainer:
                     values = self._figures(output, learning_rate) | window.scalars
                     values |= self._store.mirror_scalars()
                     self._say_refused_probes(values)
+                    self._look_at_losses(output)
                     self.guard.look(self.step, window.figures)
                     rate = speed.measure(self.step, batches.wait_s, self._probe_s)
                     log.scalars(self.step, values if rate is None else values | rate.scalars())
@@ -339,6 +346,15 @@ class Trainer:
                 refused - self._refused_probes,
             )
         self._refused_probes = refused
+
+    def _look_at_losses(self, output: StepOutput) -> None:
+        tasks, losses = self._config.tasks, output.losses.global_T.tolist()
+        names = [feature.name for feature in self._config.dense_features]
+        self.guard.look_at_losses(
+            self.step,
+            {task.name: (task.kind, loss) for task, loss in zip(tasks, losses, strict=True)},
+            lambda: say_large_inputs(large_inputs(output.batch.dense_BD, names)),
+        )
 
     def _is_logging_step(self, first: int, total: int) -> bool:
         # The run's first step too: it starts the clock after the warm-up.

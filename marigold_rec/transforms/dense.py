@@ -8,6 +8,8 @@ import pyarrow as pa
 from marigold_rec.config.features import DenseFeature
 from marigold_rec.transforms.columns import float64_values, lone_array
 
+MAX_DENSE = 10.0
+"""Of a value after its transform: beyond, it outweighs everything else that a layer sees."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 

@@ -53,7 +53,13 @@ def test_a_folder_is_read_in_path_order(days: Path):
     assert catalog.num_rows == 30
     assert [Path(path).name for path in catalog.ignored] == ["README.md"]
     assert catalog.schema == pa.schema([("x", pa.int64())])
-    assert catalog.warnings == ()
+    assert [Path(path).name for path in catalog.hidden] == [
+        "part-0.parquet",
+        ".hidden.parquet",
+        "_SUCCESS",
+    ]
+    assert len(catalog.warnings) == 1
+    assert "2 Parquet files" in catalog.warnings[0]  # and not the marker
 
 
 def test_a_group_is_located_in_its_file(days: Path):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from marigold_rec.training.large_inputs import large_inputs, say_large_inputs
 from marigold_rec.training.run_log import LOGGER
 from marigold_rec.training.sanity import SanityGuard, TaskFigures
 from tests.support.launches import PATIENT, codes, launch_train, summary
@@ -95,6 +97,70 @@ def test_a_young_model_is_left_alone_but_its_data_are_not(total_steps: int, grow
         assert len(SanityGuard(total_steps).look(1, [figures])) == 1
 
 
+@pytest.mark.parametrize("total_steps", [1, 16, 10_000])
+@pytest.mark.parametrize(
+    ("figures", "text"),
+    [
+        (_ctr(300, 900, ne=1.003), "NE 1.003"),
+        (_ctr(2_000, 11_000, auc=0.4533), "AUC 0.4533"),
+        (_ctr(100, 1_000, auc=0.43), "AUC 0.4300"),
+        (TaskFigures("ctr", 9_000, 4_000, auc=0.49, auc_high=0.4999), "ends at 0.4999"),
+        (_ctr(6_000, 60_000, auc=0.5), "no better than chance"),
+        (_ctr(300, 900, calibration=0.1), "predicts 0.1 times"),
+        (TaskFigures("ctr", 100, r2=-0.01), "R2 -0.010"),
+    ],
+)
+def test_the_final_evaluation_is_judged_at_any_number_of_steps(
+    total_steps: int, figures: TaskFigures, text: str
+) -> None:
+    guard = SanityGuard(total_steps)
+    [warning] = guard.look_at_the_end(total_steps, [figures])
+    assert text in warning
+    assert guard.warnings == [warning]
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        _SOUND,
+        _ctr(300, 900, ne=0.999),
+        _ctr(60, 900, ne=1.01),  # few rows
+        _ctr(100, 1_000, auc=0.47),  # its interval reaches .5
+        TaskFigures("watch_time", 99, r2=-0.5),
+        TaskFigures("watch_time", 5_000, r2=0.01),
+    ],
+)
+def test_a_final_evaluation_that_chance_explains_is_not_told(figures: TaskFigures) -> None:
+    assert SanityGuard(20).look_at_the_end(20, [figures]) == []
+
+
+def test_what_a_window_has_told_does_not_silence_the_final_evaluation() -> None:
+    guard = SanityGuard(_STEPS)
+    [first] = guard.look(_STEPS, [_ctr(300, 900, ne=1.3)])
+    [last] = guard.look_at_the_end(_STEPS, [_ctr(300, 900, ne=1.2)])
+    assert guard.warnings == [first, last]
+
+
+def test_a_loss_beyond_reason_names_the_inputs_before_the_learning_rates() -> None:
+    dense_BD = torch.tensor([[0.5, 12.0, -1.7e12], [2.0, 3.0, 1.0]])
+    found = say_large_inputs(large_inputs(dense_BD, ["age", "hour", "ts"]))
+    guard = SanityGuard(20)
+    losses = {"ctr": ("binary", 2.7e9), "cvr": ("binary", 0.69), "watch": ("watch_time", 90.0)}
+    [warning] = guard.look_at_losses(1, losses, lambda: found)
+    assert warning.startswith("step 1: ctr: loss 2.7e+09")
+    places = [warning.index(what) for what in ("ts reaches", "hour reaches", "optimizer.*.lr")]
+    assert places == sorted(places)
+    assert "age" not in warning
+    assert guard.look_at_losses(5, losses, lambda: found) == [], "told twice"
+
+
+def test_a_batch_of_sound_inputs_is_not_blamed() -> None:
+    for dense_BD in (torch.zeros(3, 0), torch.full((2, 1), 9.9)):
+        assert large_inputs(dense_BD, ["age"][: dense_BD.shape[1]]) == {}
+    assert large_inputs(torch.tensor([[math.nan]]), ["age"]).keys() == {"age"}
+    assert "no dense input" in say_large_inputs({})
+
+
 def test_each_task_is_told_of_by_its_name(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,6 +200,7 @@ def test_a_label_wired_twice_stands_in_the_summary(tmp_path: Path) -> None:
     config = write_config(tree, tmp_path / "config.yaml")
     ended = launch_train(config, PATIENT)
     assert codes(ended) == [0, 0]
-    [warning] = summary(tmp_path / "runs/test")["warnings"]
+    warnings = summary(tmp_path / "runs/test")["warnings"]
+    [warning] = [text for text in warnings if ": like: " in text]
     assert "like: its labels and those of ctr are the same" in warning
     assert warning in ended[0].said

@@ -1,0 +1,1 @@
+"""Parquet logs as other programs write them: names of files, links, tables of other formats."""
