@@ -165,7 +165,7 @@ class BlockTrainer(Trainer):
         reader = InMemoryReader(batches, config.data.batch_size)
         nowhere = CheckpointStore(Path("/dev/null/balancer-cost"), ranks, config)
         super().__init__(config, ranks, built.model, built.objective, reader, nowhere)
-        self.dense = dict(built.objective.network.named_parameters())  # pyright: ignore[reportAttributeAccessIssue]
+        self.dense = dict(built.objective.network.named_parameters())
         self._fetched = FetchedBatches(self._all_batches(), self._pinned, limit=sys.maxsize)
 
     @property

@@ -43,7 +43,7 @@ from conflict_report import SINGLE, write_report  # noqa: E402
 from launch.run import train_and_evaluate  # noqa: E402
 from launch.studies.machine import commit, describe_cpu, run_environment  # noqa: E402
 from marigold_rec.config import Config, config_hash, load_config  # noqa: E402
-from marigold_rec.config.tasks import WatchTimeTask  # noqa: E402
+from marigold_rec.config.tasks import DurationTask  # noqa: E402
 from marigold_rec.distributed import Ranks, start_ranks  # noqa: E402
 from marigold_rec.training import LOGGER, start_logging  # noqa: E402
 
@@ -183,8 +183,7 @@ def _configs(
     units = {"label": regime.label, "max_s": MAX_LABEL}
     for task in _TASKS:
         config = _in_units(load_config(_ROOT / "configs/conflict.yaml", overrides), units)
-        kept = tuple(t for t in config.tasks if t.name == task)
-        yield SINGLE + task, config.model_copy(update={"tasks": kept})
+        yield SINGLE + task, config.with_only_task(task)
     for name, section in _BALANCERS.items():
         balancer = f"balancer={json.dumps(section)}"
         config = load_config(_ROOT / "configs/conflict.yaml", [*overrides, balancer])
@@ -193,7 +192,7 @@ def _configs(
 
 def _in_units(config: Config, units: dict[str, Any]) -> Config:
     tasks = tuple(
-        task.model_copy(update=units) if isinstance(task, WatchTimeTask) else task
+        task.model_copy(update=units) if isinstance(task, DurationTask) else task
         for task in config.tasks
     )
     return config.model_copy(update={"tasks": tasks})

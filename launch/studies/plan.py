@@ -107,8 +107,7 @@ def _entry_config(config_file: Path, shared: list[str], entry: BalancerEntry) ->
 
 
 def _single_task(common: Config, task: str) -> Config:
-    [kept] = [t for t in common.tasks if t.name == task]
-    return common.model_copy(update={"tasks": (kept,)})
+    return common.with_only_task(task)
 
 
 def _columns(file: StudyFile, config: Config) -> tuple[tuple[Column, ...], list[str]]:

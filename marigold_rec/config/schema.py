@@ -241,6 +241,11 @@ class Config(Section):
         object.__setattr__(self, "tasks", tasks)  # frozen for all but its own validation
         return self
 
+    def with_only_task(self, name: str) -> Config:
+        """The same config with one task; it is observed on the same rows, given no other."""
+        [task] = [task for task in self.tasks if task.name == name]
+        return self.model_copy(update={"tasks": (task.model_copy(update={"given": None}),)})
+
     @property
     def sequence_features(self) -> dict[str, str]:
         """Sequence -> the feature that is read unpooled for it."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 class LinearHead(nn.Module):
     """H -> K in the parameters' precision: losses and probabilities are wrong in bfloat16."""
 
+    kinds: tuple[str, ...] = ()
     columns: tuple[str, ...] = ("",)
 
     def __init__(self, width: int, num_raw: int = 1) -> None:

@@ -5,6 +5,9 @@ Shapes: B rows, R width of the representation, T tasks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -15,13 +18,18 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from marigold_rec.balancing import Marigold, Probe
 from marigold_rec.batch import Batch, Cursor
 from marigold_rec.config.balancers import MarigoldBalancerConfig
-from marigold_rec.contracts import TaskHead
-from marigold_rec.training.losses import masked_losses
+from marigold_rec.contracts import Head, Labels, StopGradient
+from marigold_rec.inputs import InputLayout, Inputs, slots_of
+from marigold_rec.network import Network, Stages
+from marigold_rec.training.losses import global_losses
 from tests.balancing._inputs import EVERY_STEP, task_names
 
 
 class _Head(nn.Module):
     """Cross-entropy of a yes/no label, or squared error; in the dtype of its input."""
+
+    kinds = ("binary", "duration")
+    columns = ("",)
 
     def __init__(self, width: int, is_binary: bool) -> None:
         super().__init__()
@@ -34,7 +42,7 @@ class _Head(nn.Module):
     def target(self, label_B: Tensor) -> Tensor:
         return label_B
 
-    def start_at(self, mean_target: float, num_rows: float) -> None:
+    def init_bias(self, mean_target: float, num_rows: float) -> None:
         """Begins at zero."""
 
     def loss(self, output_BK: Tensor, label_B: Tensor) -> Tensor:
@@ -44,38 +52,60 @@ class _Head(nn.Module):
         return (output_B - label_B).square()
 
     def predict(self, output_BK: Tensor) -> Tensor:
-        return output_BK.squeeze(1)
+        return output_BK
 
 
-class SmallNetwork(nn.Module):
-    """One shared layer; every third task is a regression."""
+class _Trunk(nn.Sequential):
+    """One shared layer; all tasks read its output."""
 
-    def __init__(self, width: int, num_tasks: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.trunk = nn.Sequential(
+    out_width = 16
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__(
             nn.Linear(width, 24), nn.Tanh(), nn.Dropout(dropout), nn.Linear(24, 16), nn.SiLU()
         )
-        self.all_heads = nn.ModuleList(_Head(16, i % 3 != 2) for i in range(num_tasks))
 
-    def forward(self, z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
-        tower_BH = self.trunk(z_BR)
-        return [head(tower_BH) for head in self.all_heads]
 
-    @property
-    def heads(self) -> list[TaskHead]:
-        return list(self.all_heads)  # pyright: ignore[reportReturnType]
+class _NoTowers(nn.Module):
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self._num_tasks = num_tasks
 
-    @property
-    def shared_parameters(self) -> dict[str, nn.Parameter]:
-        return {f"trunk.{name}": p for name, p in self.trunk.named_parameters()}
+    def forward(self, h_BH: Tensor) -> Tensor:
+        return h_BH.expand(self._num_tasks, -1, -1)
 
-    @property
-    def input_parameters(self) -> tuple[str, ...]:
-        return ("trunk.0.weight",)
 
-    @property
-    def task_parameters(self) -> tuple[str, ...]:
-        return ()
+class _Term:
+    """A head's loss where its label is observed."""
+
+    def __init__(self, task: str, head: _Head) -> None:
+        self._task, self._head = task, head
+
+    @staticmethod
+    def extra_heads(task: Any, width: int) -> dict[str, Head]:
+        return {}
+
+    def rows(
+        self, outputs: Mapping[str, Tensor], labels: Labels, stop_gradient: StopGradient
+    ) -> tuple[Tensor, Tensor]:
+        loss_B = self._head.loss(outputs[self._task], labels.value(self._task))
+        return loss_B, labels.weights_B * labels.observed(self._task)
+
+
+class SmallNetwork(Network):
+    """The real Network around a small smooth trunk; every third task is a regression."""
+
+    def __init__(self, width: int, num_tasks: int, dropout: float = 0.0) -> None:
+        names = task_names(num_tasks)
+        trunk = _Trunk(width, dropout)
+        heads = {name: _Head(16, i % 3 != 2) for i, name in enumerate(names)}
+        as_heads = cast(Mapping[str, Head], heads)
+        super().__init__(
+            InputLayout(pooled=slots_of([("z", width)]), dense=()),
+            names,
+            {name: _Term(name, head) for name, head in heads.items()},
+            Stages([], [], trunk, _NoTowers(num_tasks), as_heads),
+        )
 
 
 class RecordingMarigold(Marigold):
@@ -123,8 +153,8 @@ def one_rank() -> dist.ProcessGroup:
 def task_gradients(network: SmallNetwork, z_BR: Tensor, batch: Batch) -> Tensor:
     """dL_i/dz by one autograd backward per task, [T, B * R]."""
     z_BR = z_BR.detach().requires_grad_()
-    outputs = network(z_BR, batch.dense_BD)
-    local_T = masked_losses(network.heads, outputs, batch, one_rank()).local_T
+    outputs = network(Inputs(z_BR, batch.dense_BD))
+    local_T = global_losses(network, outputs, batch, one_rank()).local_T
     return torch.stack(
         [torch.autograd.grad(f, z_BR, retain_graph=True)[0].flatten() for f in local_T]
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from marigold_rec.balancing import Balancer, Probe
 from marigold_rec.batch import Batch
+from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._inputs import make_balancer, task_names
 from tests.balancing._networks import SmallNetwork, make_batch, one_rank
@@ -146,7 +147,7 @@ def test_it_trains_a_network_as_the_published_algorithm_does() -> None:
 
         objective.step = step
         sgd.zero_grad()
-        scalar, _ = objective(table(ids_B), batch)
+        scalar, _ = objective(Inputs(table(ids_B), batch.dense_BD), batch)
         scalar.backward()
         objective.before_optimizer()
         sgd.step()
@@ -165,15 +166,15 @@ def test_it_trains_a_network_as_the_published_algorithm_does() -> None:
     torch.testing.assert_close(table.weight, their_table.weight, rtol=0, atol=1e-6)
 
 
-def _lookup(table: torch.nn.Embedding, ids_B: Tensor) -> Callable[[Batch], Tensor]:
-    return lambda batch: table(ids_B)
+def _lookup(table: torch.nn.Embedding, ids_B: Tensor) -> Callable[[Batch], Inputs]:
+    return lambda batch: Inputs(table(ids_B), batch.dense_BD)
 
 
 def _losses(network: SmallNetwork, z_BR: Tensor, batch: Batch) -> Tensor:
-    outputs = network(z_BR, batch.dense_BD)
+    outputs = network(Inputs(z_BR, batch.dense_BD))
     weight_BT = batch.observed_BT * batch.weights_B[:, None]
     rows = [
         head.loss(output_BK, batch.labels_BT[:, i])
-        for i, (head, output_BK) in enumerate(zip(network.heads, outputs, strict=True))
+        for i, (head, output_BK) in enumerate(zip(network.task_heads, outputs, strict=True))
     ]
     return (torch.stack(rows, dim=1) * weight_BT).sum(0) / weight_BT.sum(0)

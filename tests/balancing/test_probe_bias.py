@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from marigold_rec.batch import Batch
+from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._networks import (
     RecordingMarigold,
@@ -53,7 +54,7 @@ def _world() -> _World:
     batch.observed_BT.fill_(1.0)
     z_BR = torch.randn(_ROWS, _WIDTH, dtype=torch.float64)
     with torch.no_grad():
-        logits_BT = torch.cat(network(z_BR, batch.dense_BD), dim=1)
+        logits_BT = torch.cat(network(Inputs(z_BR, batch.dense_BD)), dim=1)
         chance_BT = torch.sigmoid(logits_BT + torch.tensor([0.5, -0.3]).double())
     return _World(network, z_BR, dataclasses.replace(batch, labels_BT=chance_BT))
 
@@ -63,7 +64,7 @@ def _step(objective: Objective, balancer: RecordingMarigold, z_BR: Tensor, batch
     balancer.weights.fill_(0.5)  # d's weights stay the same over the draws
     moved_BR = z_BR.clone().requires_grad_()
     objective.zero_grad()
-    scalar, _ = objective(moved_BR, batch)
+    scalar, _ = objective(Inputs(moved_BR, batch.dense_BD), batch)
     scalar.backward()
     objective.before_optimizer()
     assert moved_BR.grad is not None

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from marigold_rec.batch import Batch
+from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._networks import SmallNetwork, make_batch, marigold
 from tests.support.ranks import run_ranks
@@ -40,12 +41,12 @@ def _weights_over_steps(settings: dict[str, Any], dtype: torch.dtype) -> Tensor:
         ids_B, batch = _step_rows(step, rank, world_size, dtype)
         optimizer.zero_grad()
         objective.step = step
-        scalar, _ = objective(table(ids_B), batch)
+        scalar, _ = objective(Inputs(table(ids_B), batch.dense_BD), batch)
         scalar.backward()
         _average_gradients(parameters, world_size)
         objective.before_optimizer()
         optimizer.step()
-        objective.after_optimizer(lambda _batch, ids_B=ids_B: table(ids_B))
+        objective.after_optimizer(lambda batch, ids_B=ids_B: Inputs(table(ids_B), batch.dense_BD))
         trace.append(balancer.weights.clone())
     assert balancer.diagnostics()["refused_probes"] == 0
     return torch.stack(trace)

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._inputs import make_balancer, task_names
 from tests.balancing._networks import SmallNetwork, make_batch
@@ -58,7 +59,7 @@ def _weights_over_steps(name: str, settings: dict[str, Any]) -> Tensor:
             batch = batch._map(lambda t, mine=mine: t[mine] if isinstance(t, Tensor) else t)
         optimizer.zero_grad()
         objective.step = step
-        scalar, _ = objective(table(ids_B), batch)
+        scalar, _ = objective(Inputs(table(ids_B), batch.dense_BD), batch)
         scalar.backward()
         for parameter in parameters:  # the mean over ranks, as DDP takes it
             assert parameter.grad is not None
@@ -66,7 +67,7 @@ def _weights_over_steps(name: str, settings: dict[str, Any]) -> Tensor:
             parameter.grad /= world_size
         objective.before_optimizer()
         optimizer.step()
-        objective.after_optimizer(lambda _, ids_B=ids_B: table(ids_B))
+        objective.after_optimizer(lambda batch, ids_B=ids_B: Inputs(table(ids_B), batch.dense_BD))
         trace.append(balancer.weights.clone())
     return torch.stack(trace)
 

@@ -15,6 +15,7 @@ from torchjd import aggregation as jd
 
 from marigold_rec.balancing import torchjd as module
 from marigold_rec.errors import ConfigError
+from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._asserts import assert_stays_usable, assert_survives_absence
 from tests.balancing._inputs import (
@@ -65,7 +66,7 @@ def test_coefficients_are_torchjds_for_the_gradients_at_the_representation(
         z_BR = torch.randn(48, 10, dtype=torch.float64).requires_grad_()
         batch = make_batch(48, 4, seed=step, dtype=torch.float64)
         objective.step = step
-        _, output = objective(z_BR, batch)
+        _, output = objective(Inputs(z_BR, batch.dense_BD), batch)
         found_T = output.coefficients_T
         gradients_TD = task_gradients(network, z_BR, batch)
         if log_losses:

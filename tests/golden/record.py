@@ -25,7 +25,8 @@ _GLOBO = [
     "data.batch_size=512",
 ]
 _PLE = [
-    "model={trunk: {name: ple, levels: 2, shared_experts: 2, task_experts: 1, expert_layers: [32, 16]}}",
+    "model.trunk={name: ple, levels: 2, shared_experts: 2, task_experts: 1, "
+    "expert_layers: [32, 16]}",
 ]
 RUNS: dict[str, tuple[str, list[str]]] = {
     "ctr_cvr": ("configs/ctr_cvr.yaml", []),
@@ -34,6 +35,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
 }
 """Name -> config and overrides; each is run on 1 and on 2 ranks."""
 _STEPS = 24
+_TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 _KEPT = ("train/loss/", "train/weight/", "eval/")
 
 
@@ -73,8 +75,7 @@ def main(out: Path) -> None:
         for ranks in (1, 2):
             with tempfile.TemporaryDirectory() as folder:
                 subprocess.run(
-                    [sys.executable, "-m", "torch.distributed.run"]
-                    + command(name, ranks, Path(folder)),
+                    [*_TORCHRUN, *command(name, ranks, Path(folder))],
                     cwd=ROOT,
                     env=environ,
                     check=True,

@@ -78,7 +78,7 @@ def artefact(trained: Trained) -> Path:
 def assert_parity(artefact: Path, log: pa.Table, scores: pa.Table) -> None:
     predictor = Predictor(artefact)
     found = predictor.predict(log)
-    for task in predictor.artefact.tasks:
+    for task in predictor.artefact.predictions:
         expected = scores.column(f"score.{task}").to_numpy()
         assert len(expected) == log.num_rows
         np.testing.assert_allclose(found[task], expected, rtol=1e-6, atol=1e-6)

@@ -147,7 +147,8 @@ def test_another_config_is_refused_and_named(again: Path) -> None:
     before = {n: t for n, t in _files(run).items() if n not in (".lock", "logs/rank-1.log")}
     for resume in ("auto", str(run / "checkpoints/step-000000002")):
         ended = launch_train(
-            again, *_FEW, "model.trunk.experts=5", "features.user.rows=400", "logging.every_n_steps=1",
+            again, *_FEW, "model.trunk.experts=5", "features.user.rows=400",
+            "logging.every_n_steps=1",
             "--resume", resume,
         )  # fmt: skip
         assert codes(ended) == [5, 5]

@@ -20,8 +20,9 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from marigold_rec.config.schema import Config
 from marigold_rec.config.tables import Table
+from marigold_rec.inputs import InputLayout, Inputs, slots_of
 from models import build_embeddings
-from models.embeddings import CanonicalOrder, PooledEmbeddings
+from models.embeddings import CanonicalOrder, Embeddings
 from tests.support.ranks import run_ranks
 
 FEATURES = [
@@ -36,9 +37,14 @@ NAMES = ["user", "item", "hour", "history", "recent"]
 DIMS = [8, 4, 8, 4, 16]
 
 
-def config() -> Config:
+def config(*sequences: str) -> Config:
+    """`sequences`: features that reach the network unpooled."""
     return Config.model_validate(
-        {"features": FEATURES, "tasks": [{"name": "ctr", "kind": "binary", "label": "click"}]}
+        {
+            "features": FEATURES,
+            "tasks": [{"name": "ctr", "kind": "binary", "label": "click"}],
+            "model": {"sequences": {name: {"name": "mean"} for name in sequences}},
+        }
     )
 
 
@@ -47,6 +53,12 @@ def ids() -> KeyedJaggedTensor:
     lengths = torch.tensor([1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 3, 1, 2, 0, 2])
     values = torch.tensor([3, 9, 3, 5, 6, 1, 2, 23, 5, 5, 7, 0, 15, 2, 4, 4])
     return KeyedJaggedTensor(keys=NAMES, values=values, lengths=lengths)
+
+
+def looked_up(
+    embeddings: nn.Module, sparse: KeyedJaggedTensor, unpooled: KeyedJaggedTensor | None = None
+) -> Inputs:
+    return embeddings(sparse, unpooled, torch.zeros(3, 1))
 
 
 def by_hand(tables: Mapping[str, Tensor | nn.Module], kjt: KeyedJaggedTensor) -> Tensor:
@@ -64,11 +76,41 @@ def by_hand(tables: Mapping[str, Tensor | nn.Module], kjt: KeyedJaggedTensor) ->
 
 def test_output_is_each_features_pooled_rows_in_config_order() -> None:
     embeddings = build_embeddings(config(), "cpu")
-    assert embeddings.feature_names == NAMES
+    assert embeddings.ec is None
+    assert embeddings.ebc is not None
     assert embeddings.width == sum(DIMS)
     tables = {name: bag.weight for name, bag in embeddings.ebc.embedding_bags.items()}
     assert list(tables) == ["user", "goods", "hour", "recent"]
-    torch.testing.assert_close(embeddings(ids()), by_hand(tables, ids()), rtol=0, atol=1e-7)
+    found = looked_up(embeddings, ids()).pooled_BR
+    torch.testing.assert_close(found, by_hand(tables, ids()), rtol=0, atol=1e-7)
+
+
+def test_a_table_of_a_sequence_is_looked_up_unpooled_by_all_its_features() -> None:
+    """goods is read by item (pooled) and history (a sequence): one table, in one module."""
+    embeddings = build_embeddings(config("history"), "cpu")
+    assert embeddings.ebc is not None
+    assert embeddings.ec is not None
+    weights = {name: bag.weight for name, bag in embeddings.ebc.embedding_bags.items()}
+    weights |= {name: table.weight for name, table in embeddings.ec.embeddings.items()}
+    assert list(embeddings.ec.embeddings) == ["goods"]
+    pooled, unpooled = ids(), ids()
+    own = [name for name in NAMES if name not in ("item", "history")]
+    found = looked_up(embeddings, _only(pooled, own), _only(unpooled, ["item", "history"]))
+    whole = by_hand(weights, ids())
+    history = slice(sum(DIMS[:3]), sum(DIMS[:4]))
+    rest = torch.cat([whole[:, : history.start], whole[:, history.stop :]], dim=1)
+    torch.testing.assert_close(found.pooled_BR, rest, rtol=0, atol=1e-7)
+    sequence = found.sequences["history"]
+    torch.testing.assert_close(sequence.sum(), whole[:, history], rtol=0, atol=1e-7)
+    goods = weights["goods"]
+    assert isinstance(goods, Tensor)
+    bags = [goods[bag.long()] for bag in ids()["history"].to_dense()]
+    assert torch.equal(sequence.values_NW, torch.cat(bags))
+    assert sequence.lengths_B.tolist() == [len(bag) for bag in bags]
+
+
+def _only(kjt: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
+    return kjt.permute([NAMES.index(name) for name in names])
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -102,9 +144,13 @@ def test_other_keys_are_refused(keys: list[str]) -> None:
         CanonicalOrder(["a", "b", "c"])(pooled, ids())
 
 
+def _layout(feature: str) -> InputLayout:
+    return InputLayout(pooled=slots_of([(feature, 2)]), dense=())
+
+
 def test_features_that_no_table_reads_are_refused() -> None:
     with pytest.raises(ValueError, match="are not those that the tables read"):
-        PooledEmbeddings((), ["user"])
+        Embeddings((), _layout("user"))
     with pytest.raises(ValueError, match="must be unique"):
         CanonicalOrder(["a", "a"])
 
@@ -113,7 +159,7 @@ def test_features_that_no_table_reads_are_refused() -> None:
 def test_table_names_that_torchrec_cannot_hold_are_refused(name: str) -> None:
     table = Table(name=name, rows=3, dim=2, pooling="sum", features=("f",), ids_per_row=(1.0,))
     with pytest.raises(ValueError, match=f"table: {name}_table"):
-        PooledEmbeddings([table], ["f"])
+        Embeddings([table], _layout("f"))
 
 
 def test_tables_start_small_and_repeat_with_the_seed() -> None:
@@ -135,22 +181,27 @@ def test_meta_takes_no_memory_and_can_be_copied() -> None:
     embeddings = build_embeddings(config())
     assert all(parameter.is_meta for parameter in embeddings.parameters())
     copy.deepcopy(embeddings)
+    assert embeddings.ebc is not None
     pickle.loads(pickle.dumps(embeddings.ebc.embedding_bag_configs()))
 
 
-def test_forward_traces_to_its_two_modules() -> None:
+def test_forward_traces_to_calls_of_leaf_modules() -> None:
     class Leaves(torch.fx.Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-            return module_qualified_name in ("ebc", "regroup")
+            return module_qualified_name in ("ebc", "ec", "assemble")
 
-    graph = Leaves().trace(build_embeddings(config(), "cpu"))
-    assert [n.target for n in graph.nodes if n.op == "call_module"] == ["ebc", "regroup"]
+    for sequences, modules in (
+        ((), ["ebc", "assemble"]),
+        (("history",), ["ebc", "ec", "assemble"]),
+    ):
+        graph = Leaves().trace(build_embeddings(config(*sequences), "cpu"))
+        assert [n.target for n in graph.nodes if n.op == "call_module"] == modules
 
 
 def _pooled_on_ranks(sharding: dict[str, str]) -> tuple[Tensor, Tensor]:
     """z and d z.sum / d tables' effect: z before and after one fused update, on this rank."""
     embeddings = build_embeddings(config())
-    apply_optimizer_in_backward(torch.optim.SGD, embeddings.ebc.parameters(), {"lr": 0.5})
+    apply_optimizer_in_backward(torch.optim.SGD, embeddings.parameters(), {"lr": 0.5})
     group = dist.group.WORLD
     assert group is not None
     constraints = {
@@ -176,10 +227,10 @@ def _pooled_on_ranks(sharding: dict[str, str]) -> tuple[Tensor, Tensor]:
         for table, weight in model.state_dict().items():
             for shard in weight.local_shards():
                 _fill_by_place(table, shard.tensor, shard.metadata.shard_offsets)
-    before = model(ids())
+    before = looked_up(model, ids()).pooled_BR
     weights_R = torch.arange(before.shape[1], dtype=torch.float32)
     (before * weights_R).sum().backward()
-    return before.detach(), model(ids()).detach()
+    return before.detach(), looked_up(model, ids()).pooled_BR.detach()
 
 
 def _fill_by_place(table: str, weight_NW: Tensor, offsets: list[int]) -> None:

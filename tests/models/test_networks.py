@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from marigold_rec.config.components import TRUNKS, component_class
 from marigold_rec.config.schema import Config
-from marigold_rec.contracts import Network, TaskHead
-from models import NETWORKS, build_network
+from marigold_rec.contracts import Head
+from marigold_rec.inputs import Inputs
+from marigold_rec.network import Network
+from models import build_network
 from models.gates import Gates
 from models.ple import CGC, PLE
 from models.stacked_mlp import StackedLinear, StackedMLP
@@ -35,7 +39,7 @@ R, D, B = 16, 2, 7
 
 def config(model: dict[str, Any], num_tasks: int = 3, num_dense: int = D) -> Config:
     tasks = [
-        {"name": f"t{i}", "kind": ("binary", "watch_time")[i % 2], "label": f"l{i}"}
+        {"name": f"t{i}", "kind": ("binary", "duration")[i % 2], "label": f"l{i}"}
         for i in range(num_tasks)
     ]
     features = [
@@ -44,18 +48,20 @@ def config(model: dict[str, Any], num_tasks: int = 3, num_dense: int = D) -> Con
         {"name": "seen", "kind": "hash", "table": "goods"},
         *({"name": f"d{i}", "kind": "dense"} for i in range(num_dense)),
     ]
-    return Config.model_validate({"features": features, "tasks": tasks, "model": model})
+    trunk = {key: value for key, value in model.items() if key not in ("tower_layers", "dropout")}
+    others = {key: value for key, value in model.items() if key not in trunk}
+    tree = {"features": features, "tasks": tasks, "model": {"trunk": trunk, **others}}
+    return Config.model_validate(tree)
 
 
-def module(network: Network) -> nn.Module:
-    assert isinstance(network, nn.Module)
-    return network
-
-
-def inputs(num_dense: int = D, rows: int = B) -> tuple[Tensor, Tensor]:
+def inputs(num_dense: int = D, rows: int = B) -> Inputs:
     generator = torch.Generator().manual_seed(5)
     z_BR = torch.randn(rows, R, generator=generator, dtype=torch.float64)
-    return z_BR, torch.randn(rows, num_dense, generator=generator, dtype=torch.float64)
+    return Inputs(z_BR, torch.randn(rows, num_dense, generator=generator, dtype=torch.float64))
+
+
+def single(whole: Inputs) -> Inputs:
+    return Inputs(whole.pooled_BR.float(), whole.dense_BD.float())
 
 
 # Plain references: loops over single experts, written from the papers.
@@ -82,22 +88,23 @@ def mix(weights_BE: Tensor, experts: list[Tensor]) -> Tensor:
 
 def towers(network: Any, inputs_T: list[Tensor]) -> list[Tensor]:
     return [
-        head(mlp(network.towers.stack, t, x))
+        head(mlp(network.towers, t, x))
         for t, (x, head) in enumerate(zip(inputs_T, network.heads, strict=True))
     ]
 
 
-def reference(network: Any, model: dict[str, Any], z_BR: Tensor, dense_BD: Tensor) -> list[Tensor]:
-    x = torch.cat([z_BR, dense_BD], dim=1)
+def reference(network: Any, model: dict[str, Any], whole: Inputs) -> list[Tensor]:
+    x = torch.cat([whole.pooled_BR, whole.dense_BD], dim=1)
+    trunk = network.trunk
     num_tasks = len(network.heads)
     if model["name"] == "shared_bottom":
-        return towers(network, [mlp(network.bottom, 0, x)] * num_tasks)
+        return towers(network, [mlp(trunk.bottom, 0, x)] * num_tasks)
     if model["name"] == "mmoe":
-        outs = [mlp(network.experts, e, x) for e in range(model["experts"])]
-        return towers(network, [mix(gate(network.gates, t, x), outs) for t in range(num_tasks)])
+        outs = [mlp(trunk.experts, e, x) for e in range(model["experts"])]
+        return towers(network, [mix(gate(trunk.gates, t, x), outs) for t in range(num_tasks)])
     num_own, num_shared = model.get("task_experts", 1), model.get("shared_experts", 2)
     tasks, shared = [x] * num_tasks, x
-    for level in network.levels:
+    for level in trunk.levels:
         own = [
             [mlp(level.task_experts, t * num_own + n, tasks[t]) for n in range(num_own)]
             for t in range(num_tasks)
@@ -113,18 +120,18 @@ def reference(network: Any, model: dict[str, Any], z_BR: Tensor, dense_BD: Tenso
     return towers(network, tasks)
 
 
-def _weighted_squares(outputs: list[Tensor]) -> Tensor:
+def _weighted_squares(outputs: Sequence[Tensor]) -> Tensor:
     return torch.stack([(i + 1) * output.square().sum() for i, output in enumerate(outputs)]).sum()
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("num_tasks", [1, 3])
 def test_equals_a_loop_over_experts(name: str, num_tasks: int) -> None:
-    network = module(build_network(config(MODELS[name], num_tasks))).double()
-    z_BR, dense_BD = inputs()
-    z_BR.requires_grad_()
-    expected = reference(network, MODELS[name], z_BR, dense_BD)
-    found = network(z_BR, dense_BD)
+    network = build_network(config(MODELS[name], num_tasks)).double()
+    whole = inputs()
+    z_BR = whole.pooled_BR.requires_grad_()
+    expected = reference(network, MODELS[name], whole)
+    found = network(whole)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
     parameters = [z_BR, *network.parameters()]
@@ -140,13 +147,12 @@ def test_equals_a_loop_over_experts(name: str, num_tasks: int) -> None:
 @pytest.mark.parametrize("num_dense", [0, D])
 def test_shapes_and_protocols(name: str, num_tasks: int, num_dense: int) -> None:
     network = build_network(config(MODELS[name], num_tasks, num_dense))
-    assert isinstance(network, Network)
-    assert type(network) is NETWORKS[MODELS[name]["name"]]
-    assert len(network.heads) == num_tasks
-    assert all(isinstance(head, TaskHead) for head in network.heads)
+    assert type(network.trunk) is component_class(TRUNKS, MODELS[name]["name"])
+    assert len(network.task_heads) == num_tasks
+    assert all(isinstance(head, Head) for head in network.task_heads)
     for rows in (1, B):
-        z_BR, dense_BD = inputs(num_dense, rows)
-        outputs = network(z_BR.float(), dense_BD.float())
+        outputs = network(single(inputs(num_dense, rows)))
+        assert network.predict(outputs).shape == (rows, num_tasks)
         assert [tuple(output.shape) for output in outputs] == [(rows, 1)] * num_tasks
         assert all(output.dtype == torch.float32 for output in outputs)
 
@@ -154,10 +160,9 @@ def test_shapes_and_protocols(name: str, num_tasks: int, num_dense: int) -> None
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_are_float32_under_autocast(name: str) -> None:
     network = build_network(config(MODELS[name]))
-    z_BR, dense_BD = inputs()
-    full = network(z_BR.float(), dense_BD.float())
+    full = network(single(inputs()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = network(z_BR.float(), dense_BD.float())
+        outputs = network(single(inputs()))
     for output, expected in zip(outputs, full, strict=True):
         assert output.dtype == torch.float32
         torch.testing.assert_close(output, expected, rtol=0.1, atol=0.1)
@@ -165,9 +170,8 @@ def test_outputs_are_float32_under_autocast(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gradient_reaches_every_parameter(name: str) -> None:
-    network = module(build_network(config(MODELS[name])))
-    z_BR, dense_BD = inputs(rows=64)
-    outputs = network(z_BR.float(), dense_BD.float())
+    network = build_network(config(MODELS[name]))
+    outputs = network(single(inputs(rows=64)))
     _weighted_squares(outputs).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
@@ -178,21 +182,21 @@ def test_gradient_reaches_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_state_dict_round_trip_and_seed(name: str) -> None:
     torch.manual_seed(1)
-    one = module(build_network(config(MODELS[name])))
+    one = build_network(config(MODELS[name]))
     torch.manual_seed(1)
-    same = module(build_network(config(MODELS[name])))
-    other = module(build_network(config(MODELS[name])))
-    z_BR, dense_BD = (x.float() for x in inputs())
+    same = build_network(config(MODELS[name]))
+    other = build_network(config(MODELS[name]))
+    whole = single(inputs())
     assert all(torch.equal(v, same.state_dict()[k]) for k, v in one.state_dict().items())
     assert not all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
     other.load_state_dict(one.state_dict())
-    for a, b in zip(one(z_BR, dense_BD), other(z_BR, dense_BD), strict=True):
+    for a, b in zip(one(whole), other(whole), strict=True):
         assert torch.equal(a, b)
 
 
 def test_parameter_names_stay() -> None:
     """Checkpoints hold these names: a change of them is a change of format."""
-    names = [name for name, _ in module(build_network(config(MODELS["ple"], 2))).named_parameters()]
+    names = [name for name, _ in build_network(config(MODELS["ple"], 2)).named_parameters()]
     level = [
         f"{part}.layers.{i}.{kind}"
         for part in ("task_experts", "shared_experts")
@@ -200,21 +204,21 @@ def test_parameter_names_stay() -> None:
         for kind in ("weight", "bias")
     ]
     assert names == [
-        *(f"levels.0.{name}" for name in [*level, "task_gates.select.weight"]),
-        "levels.0.shared_gate.select.weight",
-        *(f"levels.1.{name}" for name in [*level, "task_gates.select.weight"]),
-        *("towers.stack.layers.0.weight", "towers.stack.layers.0.bias"),
-        *(f"towers.heads.{t}.linear.{kind}" for t in range(2) for kind in ("weight", "bias")),
+        *(f"trunk.levels.0.{name}" for name in [*level, "task_gates.select.weight"]),
+        "trunk.levels.0.shared_gate.select.weight",
+        *(f"trunk.levels.1.{name}" for name in [*level, "task_gates.select.weight"]),
+        *("towers.layers.0.weight", "towers.layers.0.bias"),
+        *(f"heads.{t}.linear.{kind}" for t in range(2) for kind in ("weight", "bias")),
     ]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_dropout_acts_in_training_only(name: str) -> None:
-    network = module(build_network(config(MODELS[name] | {"dropout": 0.5})))
-    z_BR, dense_BD = (x.float() for x in inputs())
-    assert not torch.equal(network(z_BR, dense_BD)[0], network(z_BR, dense_BD)[0])
+    network = build_network(config(MODELS[name] | {"dropout": 0.5}))
+    whole = single(inputs())
+    assert not torch.equal(network(whole)[0], network(whole)[0])
     network.eval()
-    assert torch.equal(network(z_BR, dense_BD)[0], network(z_BR, dense_BD)[0])
+    assert torch.equal(network(whole)[0], network(whole)[0])
 
 
 def test_each_stacked_layer_is_initialised_with_its_own_fan() -> None:
@@ -244,12 +248,12 @@ def test_gates_are_shares(shared: bool) -> None:
 def test_task_experts_of_the_last_level_learn_from_their_task_only() -> None:
     """CGC: above, a task's expert hears its own task alone; below, all tasks do."""
     network = build_network(config(MODELS["ple_deep"]))
-    assert isinstance(network, PLE)
-    z_BR, dense_BD = (x.float() for x in inputs(rows=64))
-    network(z_BR, dense_BD)[1].square().sum().backward()
+    trunk = network.trunk
+    assert isinstance(trunk, PLE)
+    network(single(inputs(rows=64)))[1].square().sum().backward()
 
     def heard(level: int, part: str) -> list[bool]:
-        cgc = network.levels[level]
+        cgc = trunk.levels[level]
         assert isinstance(cgc, CGC)
         stack = getattr(cgc, part)
         return [bool(w.abs().sum() > 0) for w in stack.layers[0].weight.grad.unbind()]
@@ -258,9 +262,52 @@ def test_task_experts_of_the_last_level_learn_from_their_task_only() -> None:
     assert heard(2, "shared_experts") == [True] * 3
     assert heard(1, "task_experts") == [True] * 6
     assert heard(0, "task_experts") == [True] * 6
-    last = network.levels[2]
+    last = trunk.levels[2]
     assert isinstance(last, CGC)
     assert last.shared_gate is None
     gate_grads = last.task_gates.select.weight.grad
     assert gate_grads is not None
     assert [bool(g.any()) for g in gate_grads.unbind()] == [False, True, False]
+
+
+def _parameters(network: Network, *parts: str) -> set[str]:
+    return {name for name, _ in network.named_parameters() if name.startswith(parts)}
+
+
+@pytest.mark.parametrize(
+    ("name", "shared", "by_output"),
+    [
+        ("shared_bottom", ("trunk.",), ("towers.",)),
+        ("mmoe", ("trunk.experts.",), ("trunk.gates.", "towers.")),
+        (
+            "ple",
+            ("trunk.levels.0.task_experts.", "trunk.levels.0.shared_", "trunk.levels.1.shared_"),
+            ("trunk.levels.0.task_", "trunk.levels.1.task_", "towers."),
+        ),
+    ],
+)
+def test_what_is_shared_and_what_has_an_entry_per_output(
+    name: str, shared: tuple[str, ...], by_output: tuple[str, ...]
+) -> None:
+    network = build_network(config(MODELS[name]))
+    assert set(network.shared_parameters) == _parameters(network, *shared)
+    entries = ("t0", "t1", "t2")
+    layout = network.layout
+    found = {
+        parameter
+        for parameter, axes in layout.axes.items()
+        if axes and axes[0] is not None and tuple(entry for entry, _ in axes[0]) == entries
+    }
+    assert found == _parameters(network, *by_output)
+    assert layout.parts["heads"] == entries
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_axis_as_wide_as_the_input_is_named_by_features(name: str) -> None:
+    network = build_network(config(MODELS[name]))
+    width = R + D
+    features = (("user", 8), ("item", 4), ("seen", 4), ("d0", 1), ("d1", 1))
+    shapes = {n: p.shape for n, p in network.named_parameters()}
+    for parameter, axes in network.layout.axes.items():
+        for size, entries in zip(shapes[parameter], axes, strict=True):
+            assert (entries == features) == (size == width), parameter

@@ -176,7 +176,7 @@ def _watch_time() -> TaskReport:
 
     return TaskReport(
         name="watch_time",
-        kind="watch_time",
+        kind="duration",
         space="observed",
         label="watch_s",
         observed_if="click",

@@ -12,12 +12,11 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from launch.exporting.dense import DensePart, export_dense
-from marigold_rec.analysis.targets import targets_of
+from launch.exporting.dense import DenseProgram, export_dense
+from launch.exporting.outputs import outputs_of
 from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
-from marigold_rec.contracts import Network
-from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Output, Precision, file_entry
+from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Precision, file_entry
 from marigold_rec.serving.inputs import column_kind
 from marigold_rec.serving.writing import write_artefact
 from models import build_embeddings, build_network
@@ -38,20 +37,22 @@ class Model:
         self.config = config
         self.tables = config.tables
         self.embeddings = build_embeddings(config, "cpu")
-        self.network: Network = build_network(config)
+        self.network = build_network(config)
         with torch.no_grad():
             for parameter in self.embeddings.parameters():
                 nn.init.normal_(parameter)
-            for head in self.network.heads:
+            for head in self.network.task_heads:
                 nn.init.normal_(cast(nn.Linear, cast(nn.Module, head).linear).bias)
 
     @property
     def dense(self) -> nn.Module:
-        return DensePart(self.network).eval()
+        return DenseProgram(self.network).eval()
 
     def weight(self, table: str) -> torch.Tensor:
-        bags = cast(Any, self.embeddings.ebc.embedding_bags)
-        return bags[table].weight.detach()
+        embeddings = self.embeddings
+        bags = {} if embeddings.ebc is None else dict(embeddings.ebc.embedding_bags.items())
+        bags |= {} if embeddings.ec is None else dict(embeddings.ec.embeddings.items())
+        return cast(torch.Tensor, bags[table].weight).detach()
 
     def export(
         self, out: Path, precision: Precision = "fp32", schema: pa.Schema | None = None
@@ -60,23 +61,16 @@ class Model:
         config = self.config
         trained_on = click_log(1).schema if schema is None else schema
         described = Artefact(
-            tasks=config.task_names,
-            outputs=tuple(
-                Output(
-                    name=t.name, kind=t.kind, space=t.space, observed_if=t.observed_if,
-                    tasks=t.tasks,
-                )
-                for t in targets_of(config.tasks)
-            ),
+            predictions=self.network.prediction_columns,
+            outputs=outputs_of(config.tasks, self.network.prediction_columns),
+            sequences=config.sequence_features,
             features=config.features,
             columns={
                 f.source: column_kind(trained_on.field(f.source).type) for f in config.features
             },
             tables={}, step=3, run="test", config_hash="0", schema_hash=None, versions={}, files={},
         )  # fmt: skip
-        program = export_dense(
-            self.network, width=self.embeddings.width, num_dense=len(config.dense_features)
-        )
+        program = export_dense(self.network)
         write_artefact(
             out,
             described,

@@ -35,17 +35,25 @@ def predictor(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Predict
 def eager(model: Model, log: pa.Table) -> np.ndarray:
     """predictions_BT of the training's own modules: EmbeddingBagCollection, network, heads."""
     found = FeatureTransforms(model.config.features, model.tables)(log)
-    lengths = [
-        np.ones(found.num_rows, np.int32) if ids.lengths is None else ids.lengths
-        for ids in found.sparse
-    ]
-    sparse = KeyedJaggedTensor(
-        keys=[feature.name for feature in model.config.sparse_features],
-        values=torch.from_numpy(np.concatenate([ids.values for ids in found.sparse])),
-        lengths=torch.from_numpy(np.concatenate(lengths)),
-    )
+    names = [feature.name for feature in model.config.sparse_features]
+    unpooled = {f for table in model.tables if table.is_unpooled for f in table.features}
+
+    def jagged(wanted: list[str]) -> KeyedJaggedTensor:
+        ids = [found.sparse[names.index(name)] for name in wanted]
+        lengths = [
+            np.ones(found.num_rows, np.int32) if i.lengths is None else i.lengths for i in ids
+        ]
+        return KeyedJaggedTensor(
+            keys=wanted,
+            values=torch.from_numpy(np.concatenate([i.values for i in ids])),
+            lengths=torch.from_numpy(np.concatenate(lengths)),
+        )
+
+    pooled = jagged([name for name in names if name not in unpooled])
+    sequences = jagged([name for name in names if name in unpooled]) if unpooled else None
     with torch.no_grad():
-        return model.dense(model.embeddings(sparse), torch.from_numpy(found.dense_BD)).numpy()
+        inputs = model.embeddings(pooled, sequences, torch.from_numpy(found.dense_BD))
+        return model.network.eval().predict(model.network(inputs)).numpy()
 
 
 @pytest.mark.parametrize("name", ["mmoe", "ple", "shared_bottom"])
@@ -59,10 +67,38 @@ def test_equals_the_training_modules(tmp_path: Path, name: str, pooling: str) ->
     predictor = Predictor(model.export(tmp_path / "artefact"))
     log = click_log(257, seed=9)
     found, expected = predictor.predict(log), eager(model, log)
-    for i, task in enumerate(predictor.artefact.tasks):
+    for i, task in enumerate(predictor.artefact.predictions):
         assert found[task].dtype == np.float32
         np.testing.assert_allclose(found[task], expected[:, i], rtol=1e-6, atol=1e-6)
     assert np.ptp(found["ctr"]) > 0.1, "predictions that hardly differ would equal anything"
+
+
+ENCODERS = [
+    {"name": "mean"},
+    {"name": "target_attention", "query": ["user"]},
+    {"name": "transformer", "query": ["user"], "newest_first": True},
+    {"name": "transformer"},
+    {"name": "hstu", "query": ["user"]},
+]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=str)
+def test_a_sequence_goes_through_the_same_encoder(tmp_path: Path, encoder: dict[str, Any]) -> None:
+    """Empty histories, and batches without any id, included."""
+    stages = {
+        "sequences": {"history": encoder},
+        "interactions": [{"name": "dcn_v2", "rank": 4}, {"name": "fm"}, {"name": "dot"}],
+        "trunk": {"name": "mmoe"},
+    }
+    model = Model(small_config(model=stages))
+    predictor = Predictor(model.export(tmp_path / "artefact"))
+    log = click_log(100, seed=9)
+    empty = log.filter(pa.array([not ids for ids in log["history"].to_pylist()]))
+    assert 0 < empty.num_rows < log.num_rows
+    for rows in (log, log.slice(0, 1), empty, empty.slice(0, 1)):
+        found, expected = predictor.predict(rows), eager(model, rows)
+        for i, name in enumerate(predictor.artefact.predictions):
+            np.testing.assert_allclose(found[name], expected[:, i], rtol=1e-6, atol=1e-6)
 
 
 def test_a_conversion_over_all_rows_is_the_product(predictor: Predictor) -> None:

@@ -93,7 +93,10 @@ def config_tree(data: Path, runs: Path) -> dict[str, Any]:
             {"name": "watch_time", "kind": "duration", "label": "watch_s",
              "given": "ctr"},
         ],
-        "model": {"trunk": {"name": "mmoe", "experts": 3, "expert_layers": [16, 8]}, "tower_layers": [8]},
+        "model": {
+            "trunk": {"name": "mmoe", "experts": 3, "expert_layers": [16, 8]},
+            "tower_layers": [8],
+        },
         "balancer": {"name": "marigold", "probe": {"every_n_steps": 3, "warmup_steps": 0}},
         "logging": {"every_n_steps": 5, "tensorboard": False},
         "distributed": {"timeout_s": 20, "threads_per_rank": 1},

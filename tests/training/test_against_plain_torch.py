@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from marigold_rec.batch import Batch
+from marigold_rec.inputs import Inputs
 from marigold_rec.sharding import table_rows
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, default_setup, with_run
@@ -64,7 +65,7 @@ def _compare(config: Path, balancer: tuple[str, ...]) -> None:
             batch = next(plain)
             if step == 0:
                 _start_heads(network.heads, batch)
-            outputs = network(plain_pooled(batch, tables, run), batch.dense_BD)
+            outputs = network(Inputs(plain_pooled(batch, tables, run), batch.dense_BD))
             losses = []
             for i, (head, out) in enumerate(zip(network.heads, outputs, strict=True)):
                 seen = batch.observed_BT[:, i] > 0

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from launch.build import network_layout
 from marigold_rec.config import load_config
 from marigold_rec.errors import CheckpointError
 from marigold_rec.sharding.initialize import table_rows
@@ -67,7 +68,7 @@ def _start(old: Path, new: Path) -> tuple[list[str], dict[str, int], dict[str, T
         [step] = root.glob("step-*")
         found = run.store.find(str(step))
         assert found is not None
-        plan = run.trainer.warm_start(found, then)
+        plan = run.trainer.warm_start(found, then, network_layout(then))
         return list(plan_lines(plan)), dict(plan.reset), _everything(run)
 
     return with_run(new, (), work)

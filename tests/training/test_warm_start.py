@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from launch.build import network_layout
 from marigold_rec.config import load_config
 from marigold_rec.errors import CheckpointError
 from marigold_rec.training.state import TrainState
@@ -63,7 +64,7 @@ def _start(old: Path, new: Path) -> tuple[list[str], dict[str, Tensor], dict[str
         [step] = root.glob("step-*")
         found = run.store.find(str(step))
         assert found is not None
-        plan = run.trainer.warm_start(found, then)
+        plan = run.trainer.warm_start(found, then, network_layout(then))
         after = {"predictions": run.predictions()} | _everything(run)
         assert run.trainer.step == 0
         return list(plan_lines(plan)), before, after
@@ -136,15 +137,15 @@ def test_a_task_and_a_feature_more_and_a_task_less(tmp_path: Path) -> None:
         gone = tree["tasks"].pop(1)
         tree["tasks"].append({**gone, "name": "again"})
         tree["features"].append({"name": "row", "kind": "dense"})
-        tree["warm_start"] = {"new": ["network.towers.heads.2"]}
+        tree["warm_start"] = {"new": ["network.heads.2"]}
 
     was, lines, before, after = _run(tmp_path, change)
-    head = "model/objective.network.towers.heads.2.linear.weight"
+    head = "model/objective.network.heads.2.linear.weight"
     assert torch.equal(after[head], before[head])
-    kept = "model/objective.network.towers.heads.1.linear.weight"
-    assert torch.equal(after[kept], was["model/objective.network.towers.heads.2.linear.weight"])
-    assert any("dropped" in line or "towers.heads.2" in line for line in lines)
-    stack = "model/objective.network.towers.stack.layers.0.weight"
+    kept = "model/objective.network.heads.1.linear.weight"
+    assert torch.equal(after[kept], was["model/objective.network.heads.2.linear.weight"])
+    assert any("dropped" in line or "heads.2" in line for line in lines)
+    stack = "model/objective.network.towers.layers.0.weight"
     assert torch.equal(after[stack][0], was[stack][0])
     assert torch.equal(after[stack][1], was[stack][2])
     assert torch.equal(after[stack][2], before[stack][2])
@@ -175,7 +176,7 @@ def _typo(tree: dict[str, Any]) -> None:
     [
         (_wide, "tables.user: its rows were"),
         (_odd, "are no multiple of"),
-        (_layers, "network.towers.stack.layers.0.weight: it was"),
+        (_layers, "network.towers.layers.0.weight: it was"),
         (_more, "tables.extra: the checkpoint has none; name it in warm_start.new"),
         (_typo, "tables.usr is no table or parameter"),
     ],

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.config.tasks import BinaryTask, WatchTimeTask
+from marigold_rec.config.tasks import BinaryTask, DurationTask
 from marigold_rec.distributed import Ranks
 from marigold_rec.training import RunLog, StepOutput, StopRequest
 from marigold_rec.training.window_metrics import WindowMetrics
-from models.heads import BinaryHead, WatchTimeHead
+from models.heads.log_duration import LogMSEHead, LogMSESettings
+from models.heads.logistic import LogisticHead, LogisticSettings
 from tests.support.launches import PATIENT, assert_same_tensors, strict_json
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, default_setup, with_run
@@ -27,7 +28,7 @@ _BATCH = 64  # of tests.support.runs
 _STEPS = 8
 _CTR = BinaryTask(kind="binary", name="ctr", label="click")
 _CVR = BinaryTask(kind="binary", name="cvr", label="conversion")
-_WATCH = WatchTimeTask(kind="watch_time", name="watch_time", label="watch_s")
+_WATCH = DurationTask(kind="duration", name="watch_time", label="watch_s")
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,11 @@ def test_training_is_the_same_to_the_bit_without_a_window(tmp_path: Path) -> Non
 _ALONE = Ranks(0, 1, 1, torch.device("cpu"), cast(Any, None), cast(Any, None))
 
 
-def _window(*tasks: BinaryTask | WatchTimeTask, rows: int | None = 1000) -> WindowMetrics:
+def _window(*tasks: BinaryTask | DurationTask, rows: int | None = 1000) -> WindowMetrics:
     heads = [
-        BinaryHead(task, 2) if isinstance(task, BinaryTask) else WatchTimeHead(task, 2)
+        LogisticHead(LogisticSettings(name="logistic"), task, 2)
+        if isinstance(task, BinaryTask)
+        else LogMSEHead(LogMSESettings(name="log_mse"), task, 2)
         for task in tasks
     ]
     return WindowMetrics(tasks, heads, _ALONE, batch_size=8, window_rows=rows)

@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from marigold_rec.balancing import Probe
 from marigold_rec.batch import Batch
 from marigold_rec.config import Config
-from marigold_rec.contracts import Network
+from marigold_rec.inputs import Inputs
+from marigold_rec.network import Network
 from marigold_rec.training import Objective
-from marigold_rec.training.losses import masked_losses
+from marigold_rec.training.losses import global_losses
 from models import build_network
 from tests.balancing._networks import make_batch, marigold, one_rank
 
 Scope = Literal["representation", "shared_parameters"]
 
 MODELS: dict[str, dict[str, Any]] = {
-    "shared_bottom": {"name": "shared_bottom", "bottom_layers": [24, 16], "tower_layers": [8]},
-    "mmoe": {"name": "mmoe", "experts": 3, "expert_layers": [24, 16], "tower_layers": [8]},
-    "ple": {"name": "ple", "levels": 2, "expert_layers": [16], "tower_layers": [8]},
+    "shared_bottom": {"name": "shared_bottom", "bottom_layers": [24, 16]},
+    "mmoe": {"name": "mmoe", "experts": 3, "expert_layers": [24, 16]},
+    "ple": {"name": "ple", "levels": 2, "expert_layers": [16]},
 }
 REAL_TASKS: list[dict[str, Any]] = [
     {"name": "ctr", "kind": "binary", "label": "a"},
@@ -51,7 +52,8 @@ def real_network(model: str, **settings: Any) -> Network:
         {"name": "item", "kind": "hash", "rows": 9, "dim": 8},
         *({"name": f"d{i}", "kind": "dense"} for i in range(REAL_DENSE)),
     ]
-    tree = {"features": features, "tasks": REAL_TASKS, "model": MODELS[model] | settings}
+    stages = {"trunk": MODELS[model], "tower_layers": [8], **settings}
+    tree = {"features": features, "tasks": REAL_TASKS, "model": stages}
     torch.manual_seed(3)
     return build_network(Config.model_validate(tree))
 
@@ -83,7 +85,7 @@ def look(
     objective = Objective(network, balancer, one_rank(), precision).to(z_BR.dtype)
     z_BR = z_BR.detach().clone().requires_grad_()
     module.zero_grad()
-    scalar, _ = objective(z_BR, batch)
+    scalar, _ = objective(Inputs(z_BR, batch.dense_BD), batch)
     scalar.backward()
     before = [p.detach().clone() for p in module.parameters()]
     gradients = [p.grad.clone() for p in module.parameters() if p.grad is not None]
@@ -104,8 +106,8 @@ def look(
 def task_jacobian(network: Network, z_BR: Tensor, batch: Batch, scope: Scope) -> Tensor:
     """G: df_i by what `scope` moves, by one plain backward per task, [T, N]."""
     z_BR = z_BR.detach().clone().requires_grad_()
-    outputs = network(z_BR, batch.dense_BD)
-    local_T = masked_losses(network.heads, outputs, batch, one_rank()).local_T
+    outputs = network(Inputs(z_BR, batch.dense_BD))
+    local_T = global_losses(network, outputs, batch, one_rank()).local_T
     variables = [z_BR] if scope == "representation" else list(network.shared_parameters.values())
     return torch.stack(
         [

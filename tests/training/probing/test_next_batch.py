@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from marigold_rec.batch import Batch
+from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._networks import (
     RecordingMarigold,
@@ -53,7 +54,7 @@ def _step(objective: Objective, step: int) -> tuple[Tensor, Tensor]:
     z_BR, batch = _rows(step)
     objective.step = step
     objective.zero_grad()
-    scalar, output = objective(z_BR.requires_grad_(), batch)
+    scalar, output = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
     scalar.backward()
     shared = objective.network.shared_parameters.values()
     direction_N = torch.cat([cast(Tensor, p.grad).flatten() for p in shared])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from marigold_rec.batch import Batch
+from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._networks import SmallNetwork, make_batch, marigold, one_rank
 from tests.training.probing._looks import (
@@ -105,7 +106,7 @@ def test_both_points_see_the_same_dropout_mask(scope: Scope, oracle: str) -> Non
     assert found.probe.self_check.item() == pytest.approx(1.0, abs=0.01)
     # With masks of their own the two points differ by far more than the step does.
     with torch.no_grad():
-        a, b = network(z_BR, batch.dense_BD)[0], network(z_BR, batch.dense_BD)[0]
+        a, b = network(Inputs(z_BR, batch.dense_BD))[0], network(Inputs(z_BR, batch.dense_BD))[0]
     assert (a - b).abs().mean() > 0.05
 
 
@@ -153,7 +154,7 @@ def test_a_batch_with_nothing_observed_is_refused(scope: Scope, oracle: str) -> 
     balancer = marigold(_TASKS, probe={"scope": scope, "oracle": oracle})
     objective = Objective(network, balancer, one_rank())
     before = {name: buffer.clone() for name, buffer in objective.prober.named_buffers()}
-    scalar, _ = objective(z_BR.requires_grad_(), batch)
+    scalar, _ = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
     scalar.backward()
     objective.before_optimizer()
     assert balancer.diagnostics()["refused_probes"] == 1

@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import pytest
 import torch
-from models.towers import TaskTowers
-from torch import Tensor, nn
+from torch import Tensor
 
+from marigold_rec.inputs import Inputs
+from marigold_rec.network import Network
 from marigold_rec.training import Objective
-from models.heads import _LinearHead
+from models.heads.linear import LinearHead
 from tests.balancing._networks import marigold, one_rank
 from tests.training.probing._looks import (
     MODELS,
@@ -31,7 +32,7 @@ every_oracle = pytest.mark.parametrize(
 )
 
 
-def _watch_dtypes(network: nn.Module) -> tuple[list[torch.dtype], list[torch.dtype]]:
+def _watch_dtypes(network: Network) -> tuple[list[torch.dtype], list[torch.dtype]]:
     """What the towers and the heads give, forward by forward."""
     towers: list[torch.dtype] = []
     heads: list[torch.dtype] = []
@@ -39,10 +40,9 @@ def _watch_dtypes(network: nn.Module) -> tuple[list[torch.dtype], list[torch.dty
     def note(seen: list[torch.dtype]) -> Any:
         return lambda _module, _inputs, output: seen.append(output.dtype)
 
+    network.towers.register_forward_hook(note(towers))
     for module in network.modules():
-        if isinstance(module, TaskTowers):
-            module.stack.register_forward_hook(note(towers))
-        if isinstance(module, _LinearHead):
+        if isinstance(module, LinearHead):
             module.register_forward_hook(note(heads))
     return towers, heads
 
@@ -54,7 +54,7 @@ def test_a_probe_of_a_bf16_step_is_float32(model: str, scope: Scope, oracle: str
     network = real_network(model)
     z_BR, batch = real_batch(256)
     jacobian_TN = task_jacobian(network, z_BR, batch, scope)
-    towers, heads = _watch_dtypes(cast(nn.Module, network))
+    towers, heads = _watch_dtypes(network)
     found = look(network, z_BR, batch, precision="bf16", scope=scope, oracle=oracle)
     assert towers[0] == torch.bfloat16, "the training forward"
     assert len(towers) > 1, "no probe"
@@ -72,7 +72,7 @@ def test_losses_and_gradients_are_float32(precision: Any) -> None:
     network = real_network("mmoe")
     z_BR, batch = real_batch(128)
     objective = Objective(network, marigold(3), one_rank(), precision)
-    scalar, output = objective(z_BR.requires_grad_(), batch)
+    scalar, output = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
     scalar.backward()
     assert scalar.dtype == torch.float32
     for tensor in (output.losses.rows_TB, output.losses.global_T, output.coefficients_T):
@@ -86,9 +86,9 @@ def test_losses_and_gradients_are_float32(precision: Any) -> None:
 def test_evaluation_is_float32() -> None:
     network = real_network("mmoe")
     z_BR, batch = real_batch(16)
-    towers, _ = _watch_dtypes(cast(nn.Module, network))
+    towers, _ = _watch_dtypes(network)
     objective = Objective(network, marigold(3), one_rank(), "bf16").eval()
-    assert objective(z_BR, batch).dtype == torch.float32
+    assert objective(Inputs(z_BR, batch.dense_BD), batch).dtype == torch.float32
     assert towers == [torch.float32]
 
 
@@ -100,7 +100,7 @@ def test_an_update_is_measured_in_float32_on_both_sides(precision: Any) -> None:
     balancer = marigold(3, probe={"scope": "update"})
     objective = Objective(network, balancer, one_rank(), precision)
     z_BR.requires_grad_()
-    scalar, _ = objective(z_BR, batch)
+    scalar, _ = objective(Inputs(z_BR, batch.dense_BD), batch)
     scalar.backward()
     assert z_BR.grad is not None
     moved_BR = z_BR.detach() - 1e-2 * z_BR.grad
@@ -111,7 +111,7 @@ def test_an_update_is_measured_in_float32_on_both_sides(precision: Any) -> None:
                 [
                     head.loss(output, batch.labels_BT[:, i])
                     for i, (head, output) in enumerate(
-                        zip(network.heads, network(z, batch.dense_BD), strict=True)
+                        zip(network.task_heads, network(Inputs(z, batch.dense_BD)), strict=True)
                     )
                 ]
             ).double()
@@ -123,7 +123,7 @@ def test_an_update_is_measured_in_float32_on_both_sides(precision: Any) -> None:
     with torch.no_grad():
         for parameter in objective.parameters():
             parameter -= 1e-4 * cast(Tensor, parameter.grad)
-    objective.after_optimizer(lambda _batch: moved_BR)
+    objective.after_optimizer(lambda batch: Inputs(moved_BR, batch.dense_BD))
     fall_T = before_T - losses_T(moved_BR)
     assert (fall_T.abs() < 0.02 * before_T).all(), "too far for the test to mean anything"
     found_T = balancer.last.descent_T.double()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from marigold_rec.training.probing.step_size import StepSize
 from tests.balancing._networks import RecordingMarigold, marigold, one_rank
@@ -111,7 +112,7 @@ def test_a_probe_that_overflows_is_refused_and_the_next_ones_are_fine(
     _step(objective, balancer, 0)
     weights_T = balancer.weights.clone()
     # Where the probe stands, a loss has no value.
-    head = network.heads[1]
+    head = network.task_heads[1]
     loss = head.loss
 
     def spoiled(output_BK: Tensor, label_B: Tensor) -> Tensor:
@@ -168,7 +169,7 @@ def _train_step(objective: Objective, step: int) -> None:
     z_BR, batch = real_batch(256, seed=step)
     objective.step = step
     objective.zero_grad()
-    scalar, _ = objective(z_BR.requires_grad_(), batch)
+    scalar, _ = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
     scalar.backward()
     objective.before_optimizer()
 

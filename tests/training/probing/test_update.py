@@ -8,18 +8,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from marigold_rec.balancing import Probe
 from marigold_rec.batch import Batch
-from marigold_rec.contracts import Network
+from marigold_rec.inputs import Inputs
 from marigold_rec.training.probing import Prober
 from tests.support.ranks import run_ranks
 from tests.support.runs import (
@@ -53,15 +53,12 @@ def _record_probes(run: Run) -> list[Probe]:
 def _plain_losses(run: Run, batch: Batch) -> Tensor:
     """The global losses of the model as it is now, by plain lookups in the gathered tables, [T]."""
     found = run.tensors()
-    tables = {
-        table.name: found[f"embeddings.ebc.embedding_bags.{table.name}.weight"]
-        for table in run.config.tables
-    }
-    network = cast(nn.Module, copy.deepcopy(run.built.objective.network))
+    tables = {table.name: found[table.state_key] for table in run.config.tables}
+    network = copy.deepcopy(run.built.objective.network)
     with torch.no_grad():
-        outputs = network(plain_pooled(batch, tables, run), batch.dense_BD)
+        outputs = network(Inputs(plain_pooled(batch, tables, run), batch.dense_BD))
     sums_2T = torch.zeros(2, len(outputs), dtype=torch.float64)
-    for i, (head, output) in enumerate(zip(cast(Network, network).heads, outputs, strict=True)):
+    for i, (head, output) in enumerate(zip(network.task_heads, outputs, strict=True)):
         weight_B = (batch.observed_BT[:, i] * batch.weights_B).double()
         sums_2T[0, i] = (weight_B * head.loss(output, batch.labels_BT[:, i])).sum()
         sums_2T[1, i] = weight_B.sum()
