@@ -1,4 +1,4 @@
-"""Components in the config: the nearest name of an unknown one, and of an unknown setting of one."""
+"""Components in the config: unknown names, and unknown settings of one, get the nearest name."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_a_model_setting_names_its_new_place(
     [
         ("{name: w, kind: watch_time, label: s}", "tasks.w.kind", "duration"),
         ("{name: w, kind: duration, label: s, method: log_mse}", "tasks.w.method", "head.name"),
-        ("{name: w, kind: duration, label: s, huber_delta: 2}", "tasks.w.huber_delta", "head.delta"),
+        ("{name: w, kind: duration, label: s, huber_delta: 2}", "w.huber_delta", "head.delta"),
         ("{name: v, kind: binary, label: s, observed_if: click}", "tasks.v.observed_if",
          "given: ctr"),
     ],

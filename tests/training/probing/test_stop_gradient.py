@@ -1,4 +1,4 @@
-"""A probe's h is the derivative of what was back-propagated, also where a term holds a factor fixed.
+"""A probe's h is the derivative of what was back-propagated, also where a term fixes a factor.
 
 Shapes: B rows, R width of the pooled embeddings, N vectors of the sequence, T tasks.
 """
@@ -6,7 +6,6 @@ Shapes: B rows, R width of the pooled embeddings, N vectors of the sequence, T t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 import torch
@@ -132,8 +131,11 @@ def _frozen_losses(inputs: Inputs, network: Network, constants: Tensor | None) -
 
 
 def _finite_difference(scope: str, coefficients_T: Tensor, *, frozen: bool) -> tuple[Tensor, float]:
-    """(h_T, ||d||^2) where d is the gradient of sum c f with fixed propensities: central differences
-    of the losses, with fixed propensities (`frozen`) or with those of each point."""
+    """(h_T, ||d||^2) where d is the gradient of sum c f with fixed propensities.
+
+    h_T are central differences of the losses, with fixed propensities (`frozen`) or with those of
+    each point.
+    """
     network, (inputs, _) = _network(), _all_rows()
     shared = list(network.shared_parameters.values())
     leaves = [leaf.clone().requires_grad_() for leaf in inputs.embedded]
