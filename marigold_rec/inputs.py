@@ -85,7 +85,7 @@ class Jagged:
 
     @property
     def num_rows(self) -> int:
-        return len(self.offsets) - 1
+        return self.offsets.shape[0] - 1  # len() would fix the size in an exported program
 
     @property
     def lengths_B(self) -> Tensor:
@@ -100,7 +100,7 @@ class Jagged:
     def row_of_value(self) -> Tensor:
         """int64 [N]: the row that each vector belongs to."""
         rows = torch.arange(self.num_rows, device=self.offsets.device)
-        return torch.repeat_interleave(rows, self.lengths_B, output_size=len(self.values_NW))
+        return torch.repeat_interleave(rows, self.lengths_B, output_size=self.values_NW.shape[0])
 
     def sum(self) -> Tensor:
         """[B, W]: the sum of each row's vectors; zeros where a row has none."""
@@ -120,7 +120,7 @@ class Inputs:
 
     @property
     def num_rows(self) -> int:
-        return len(self.pooled_BR)
+        return self.pooled_BR.shape[0]
 
     @property
     def device(self) -> torch.device:
