@@ -31,7 +31,8 @@ class Constants:
         recorded: Iterator[Tensor] = iter(self._recorded)
 
         def stop_gradient(value: Tensor) -> Tensor:
-            constant = next(recorded)
+            constant = next(recorded, None)
+            assert constant is not None, "a loss term asked for more constants than in training"
             return constant[:num_rows] if constant.dim() else constant
 
         return stop_gradient

@@ -56,7 +56,7 @@ class CausalEncoder(nn.Module):
         if self.project is not None:
             assert query_BQ is not None
             sequence = append_token(sequence, self.project(query_BQ))
-        offsets, num_tokens = sequence.offsets, len(sequence.values_NW)
+        offsets, num_tokens = sequence.offsets, sequence.values_NW.shape[0]
         token_N = torch.arange(num_tokens, device=offsets.device)
         end_N = offsets.index_select(0, sequence.row_of_value() + 1)
         age_N = (end_N - 1 - token_N).clamp(max=len(self.ages) - 1)

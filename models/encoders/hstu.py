@@ -54,7 +54,7 @@ class _Block(nn.Module):
         self._heads = num_heads
 
     def forward(self, x_NW: Tensor, pairs: CausalPairs) -> Tensor:
-        num_tokens = len(x_NW)
+        num_tokens = x_NW.shape[0]
         u_NW, v_NW, q_NW, k_NW = F.silu(self.uvqk(self.norm(x_NW))).chunk(4, dim=1)
         v_NHE, q_NHE, k_NHE = (t.unflatten(1, (self._heads, -1)) for t in (v_NW, q_NW, k_NW))
         q_PHE = q_NHE.index_select(0, pairs.query_P)

@@ -1,6 +1,7 @@
 """Sums, softmaxes and pairs within rows of different lengths, without padding.
 
-The cost follows the number of ids (or of pairs of ids), never rows x the longest row.
+The cost follows the number of ids (or of pairs of ids), never rows x the longest row. Sizes are read
+from `shape`: `len` would fix them in an exported program.
 
 Shapes: N tokens of all rows, B rows, P pairs of tokens, H attention heads.
 """
@@ -48,13 +49,13 @@ def causal_pairs(offsets: Tensor, num_tokens: int) -> CausalPairs:
     num_keys_N = token_N - offsets.index_select(0, row_N) + 1
     query_P = torch.repeat_interleave(token_N, num_keys_N)
     first_N = num_keys_N.cumsum(0) - num_keys_N
-    age_P = torch.arange(len(query_P), device=offsets.device) - first_N.index_select(0, query_P)
+    age_P = torch.arange(query_P.shape[0], device=offsets.device) - first_N.index_select(0, query_P)
     return CausalPairs(query_P, query_P - age_P, age_P)
 
 
 def oldest_first(sequence: Jagged) -> Jagged:
     """The same rows with their tokens in reverse."""
-    token_N = torch.arange(len(sequence.values_NW), device=sequence.offsets.device)
+    token_N = torch.arange(sequence.values_NW.shape[0], device=sequence.offsets.device)
     row_N = sequence.row_of_value()
     first_N = sequence.offsets.index_select(0, row_N)
     last_N = sequence.offsets.index_select(0, row_N + 1) - 1
@@ -66,8 +67,8 @@ def append_token(sequence: Jagged, token_BW: Tensor) -> Jagged:
     num_rows = sequence.num_rows
     rows_B = torch.arange(num_rows + 1, device=sequence.offsets.device)
     offsets = sequence.offsets + rows_B
-    token_N = torch.arange(len(sequence.values_NW), device=offsets.device)
+    token_N = torch.arange(sequence.values_NW.shape[0], device=offsets.device)
     place_N = token_N + sequence.row_of_value()
-    values = sequence.values_NW.new_zeros(len(token_N) + num_rows, token_BW.shape[1])
+    values = sequence.values_NW.new_zeros(token_N.shape[0] + num_rows, token_BW.shape[1])
     values = values.index_copy(0, place_N, sequence.values_NW)
     return Jagged(values.index_copy(0, offsets[1:] - 1, token_BW), offsets)

@@ -49,7 +49,7 @@ class _Block(nn.Module):
         self._heads = num_heads
 
     def forward(self, x_NW: Tensor, pairs: CausalPairs) -> Tensor:
-        num_tokens = len(x_NW)
+        num_tokens = x_NW.shape[0]
         qkv_NHF = self.qkv(self.attention_norm(x_NW)).unflatten(1, (self._heads, -1))
         q_NHE, k_NHE, v_NHE = qkv_NHF.chunk(3, dim=2)
         q_PHE = q_NHE.index_select(0, pairs.query_P)

@@ -32,11 +32,11 @@ class Dot(nn.Module):
         self.fields = Fields(slots, settings.width)
         num_slots = len(self.fields)
         self.slots = (*slots, Slot("dot", width_of(slots), num_slots * (num_slots - 1) // 2))
-        lower_2P = torch.tril_indices(num_slots, num_slots, -1)
-        self.register_buffer("lower_P", lower_2P[0] * num_slots + lower_2P[1], persistent=False)
 
     def forward(self, x_BI: Tensor) -> Tensor:
         """x_B(I+P)."""
         fields_BSF = self.fields(x_BI)
         products_BSS = fields_BSF @ fields_BSF.transpose(1, 2)
-        return torch.cat([x_BI, products_BSS.flatten(1)[:, self.lower_P]], dim=1)
+        # Row by row: an index would be a constant of the exported program, which holds none.
+        lower = [products_BSS[:, i, :i] for i in range(1, products_BSS.shape[1])]
+        return torch.cat([x_BI, *lower], dim=1)

@@ -73,7 +73,8 @@ print(status, loaded, ours)
         timeout=100,
         check=False,
     )
-    ours = [f"marigold_rec.{n}" for n in ("config", "errors", "serving", "transforms", "versions")]
+    names = ("config", "errors", "parquet", "serving", "transforms", "versions", "waiting_threads")
+    ours = [f"marigold_rec.{name}" for name in names]
     assert ended.stdout.strip() == f"0 [] {ours}", ended.stderr
     assert pq.read_metadata(out).num_rows == 500
 

@@ -32,5 +32,5 @@ def test_a_term_that_asks_for_more_than_it_recorded_does_not_go_unnoticed() -> N
     constants.record(torch.ones(2))
     replay = constants.replay(2)
     replay(torch.ones(2))
-    with pytest.raises(StopIteration):
+    with pytest.raises(AssertionError, match="more constants"):
         replay(torch.ones(2))
