@@ -1,0 +1,136 @@
+"""What a file may become in memory, told by its footer before anything is decoded.
+
+A file of 2 kB can hold one list of 150 million equal ids, or one text of megabytes a million times:
+encodings by runs and dictionaries have no bound. Nobody writes such logs, but a broken writer or an
+enemy takes a machine down with one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from marigold_rec.errors import DataError
+from marigold_rec.parquet.column_chunks import ColumnChunk
+
+_MIB = 1024**2
+_ALWAYS_BYTES = 128 * _MIB
+"""A column of a row group may take so much, however small it is in the file: 16 M equal numbers."""
+_TIMES = 1000
+"""... or so many times its bytes in the file. Columns of real logs stay below 100."""
+_VALUE_BYTES = 8
+
+
+@dataclass(frozen=True)
+class TextLimits:
+    """Columns whose footer can't tell how long their texts become.
+
+    They are decoded as dictionaries, which take no more than the file's bytes times `_TIMES`, and
+    measured before each text is written out.
+    """
+
+    paths: tuple[str, ...] = ()
+    """Dotted, as `read_dictionary` of pyarrow takes them."""
+    bytes_of: Mapping[str, int] | None = None
+    """Column -> bytes that its texts may take in one piece of a row group."""
+
+    def require(self, table: pa.Table, where: str) -> None:
+        """Raises DataError where texts of `table` would take more."""
+        for name, most in (self.bytes_of or {}).items():
+            if name not in table.column_names:
+                continue
+            size = sum(_text_bytes(chunk) for chunk in table.column(name).chunks)
+            if size > most:
+                raise DataError(
+                    f"{where}: column {name!r}: its texts would take {size / _MIB:,.0f} MiB in "
+                    f"memory, allowed are {most / _MIB:,.0f}{_REMEDY}"
+                )
+
+
+_REMEDY = (
+    f" (a column of a row group may take {_ALWAYS_BYTES // _MIB} MiB, or {_TIMES:,} times its "
+    "bytes in the file): no log is like this; look at its writer, or write smaller row groups"
+)
+
+
+def size_problems(
+    groups: Sequence[Sequence[ColumnChunk]],
+    metadata: pq.FileMetaData,
+    file_size: int,
+    columns: Collection[str],
+) -> list[str]:
+    """A line for each of `columns` that can't be decoded: too large, or encrypted."""
+    problems: dict[str, str] = {}
+    for number, chunk, width in _chunks(groups, metadata, columns):
+        if chunk.is_encrypted:
+            problems.setdefault(chunk.column, f"column {chunk.path!r} is encrypted{NO_KEYS}")
+            continue
+        decoded = max(chunk.uncompressed_size, chunk.num_values * width)
+        if decoded > _allowed(chunk, file_size):
+            problems.setdefault(
+                chunk.column,
+                f"row group {number}, column {chunk.path!r}: {chunk.num_values:,} values in "
+                f"{chunk.size:,} bytes would take {decoded / _MIB:,.0f} MiB in memory{_REMEDY}",
+            )
+    return list(problems.values())
+
+
+NO_KEYS = " (Parquet's modular encryption), and no keys can be given; write it unencrypted"
+
+
+def rows_problem(metadata: pq.FileMetaData, file_size: int) -> str | None:
+    """A quick look at the rows alone: so many can't lie in so small a file."""
+    for number in range(metadata.num_row_groups):
+        rows = metadata.row_group(number).num_rows
+        if rows * _VALUE_BYTES > max(_ALWAYS_BYTES, _TIMES * file_size):
+            return f"row group {number}: {rows:,} rows in a file of {file_size:,} bytes{_REMEDY}"
+    return None
+
+
+def text_limits(
+    groups: Sequence[Sequence[ColumnChunk]],
+    metadata: pq.FileMetaData,
+    file_size: int,
+    columns: Collection[str],
+) -> TextLimits:
+    """Which of `columns` must be measured before their texts are written out."""
+    paths: dict[str, None] = {}
+    limits: dict[str, int] = {}
+    for _, chunk, _ in _chunks(groups, metadata, columns):
+        allowed = _allowed(chunk, file_size)
+        # In a dictionary every text may be as long as all of its bytes.
+        if chunk.is_text and chunk.num_values * chunk.uncompressed_size > allowed:
+            paths[chunk.path] = None
+            limits[chunk.column] = max(allowed, limits.get(chunk.column, 0))
+    return TextLimits(tuple(paths), limits)
+
+
+def _chunks(
+    groups: Sequence[Sequence[ColumnChunk]], metadata: pq.FileMetaData, columns: Collection[str]
+) -> Iterator[tuple[int, ColumnChunk, int]]:
+    """(row group, chunk, bytes of a value) of `columns`."""
+    lengths = [metadata.schema.column(i).length for i in range(metadata.num_columns)]
+    for number, group in enumerate(groups):
+        for chunk, length in zip(group, lengths, strict=True):
+            if chunk.column in columns or chunk.column == "?":
+                yield number, chunk, max(_VALUE_BYTES, length)
+
+
+def _allowed(chunk: ColumnChunk, file_size: int) -> int:
+    return max(_ALWAYS_BYTES, _TIMES * min(chunk.size, file_size))
+
+
+def _text_bytes(array: pa.Array) -> int:
+    """Bytes that the texts of `array` take when they are written out one by one."""
+    if pat.is_list(array.type) or pat.is_large_list(array.type):
+        return _text_bytes(array.flatten())
+    if not isinstance(array, pa.DictionaryArray):
+        return 0  # it takes what it takes already
+    lengths = pc.call_function("binary_length", [array.dictionary]).cast(pa.int64())
+    found = pc.call_function("take", [lengths, array.indices])
+    return int(pc.call_function("sum", [found]).as_py() or 0)
