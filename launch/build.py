@@ -15,7 +15,7 @@ from data_pipelines.inputs import InputChecks, look_at_inputs
 from data_pipelines.partition import require_one_step
 from data_pipelines.preflight import look_at_split, rules_of, split_problems
 from data_pipelines.reader import ParquetReader
-from launch.data_root import data_root
+from launch.data_root import split_root
 from marigold_rec.balancing import build_balancer
 from marigold_rec.config import Config, Table, resolve_tables
 from marigold_rec.config.data import SplitConfig
@@ -48,7 +48,7 @@ class BuiltModel:
 def find_data(config: Config, ranks: Ranks) -> Data:
     """Scans and checks both splits on rank 0; every rank gets the result, or raises its DataError.
 
-    With no data.path, makes the embedded synthetic log on first use. Collective.
+    With no path at all, makes the embedded synthetic log on first use. Collective.
     """
     return on_first_rank(lambda: _find_data(config, ranks.world_size), ranks.control)
 
@@ -73,16 +73,14 @@ def find_eval_data(config: Config, ranks: Ranks) -> Catalog:
     """
     split = config.data.eval
     assert split is not None, "the caller has seen to it"
-    return on_first_rank(
-        lambda: _find_split("eval", config, split, data_root(config, LOGGER.info)), ranks.control
-    )
+    return on_first_rank(lambda: _find_split("eval", config, split), ranks.control)
 
 
 def find_train_files(config: Config) -> Catalog:
     """What the training split holds now, not held against the config. Raises DataError."""
     split = config.data.train
     return scan(
-        split.path or _root(config),
+        split_root("train", split, config, LOGGER.info),
         split.dates,
         needed_columns(config),
         rules_of(config),
@@ -164,13 +162,8 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
     return BuiltModel(model, objective, plan, tables)
 
 
-def _root(config: Config) -> str:
-    return data_root(config, LOGGER.info)
-
-
 def _find_data(config: Config, world_size: int) -> Data:
-    root = _root(config)
-    train = _find_split("train", config, config.data.train, root)
+    train = _find_split("train", config, config.data.train)
     try:
         require_one_step(train.num_rows, world_size, config.data.batch_size)
     except DataError as error:
@@ -178,7 +171,7 @@ def _find_data(config: Config, world_size: int) -> Data:
     admitted = _admitted(config)
     if config.data.eval is None:
         return Data(train, None, admitted)
-    held_out = _find_split("eval", config, config.data.eval, root)
+    held_out = _find_split("eval", config, config.data.eval)
     errors, warnings = split_problems(train, held_out, config)
     for warning in warnings:
         LOGGER.warning("%s", warning)
@@ -203,7 +196,8 @@ def _admitted(config: Config) -> dict[str, RowBits]:
     return read_row_bits(file, tables, needed=life_cycle.admitting)
 
 
-def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Catalog:
+def _find_split(name: str, config: Config, split: SplitConfig) -> Catalog:
+    root = split_root(name, split, config, LOGGER.info)
     catalog, problems = look_at_split(name, config, split, root)
     for warning in catalog.warnings:
         LOGGER.warning("%s", warning)

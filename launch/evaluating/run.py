@@ -141,7 +141,7 @@ def _training_files(config: Config) -> tuple[Catalog | None, list[str]]:
     """Of the model's training split, for what it has seen; None where they are gone, and why."""
     try:
         return find_train_files(config), []
-    except DataError as error:
+    except (DataError, ConfigError) as error:
         return None, [
             f"no slices by what training has seen: the training files are not at hand ({error})"
         ]
