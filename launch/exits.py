@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from launch.arguments import Arguments
+from launch.first_rank import let_first_rank_speak, rank_of_environment
 from launch.parents import leave_with_torchrun
 from marigold_rec.config import Config, load_config
 from marigold_rec.errors import ConfigError, MarigoldError
-
-# Ranks start seconds apart on a busy machine.
-_FOR_FIRST_RANK_S = 10.0
 
 
 def load_config_or_exit(arguments: Arguments) -> Config:
@@ -33,14 +31,13 @@ def load_config_or_exit(arguments: Arguments) -> Config:
 def end_with(error: MarigoldError) -> NoReturn:
     """Says the error, once, from rank 0, and ends the process with the error's code.
 
-    torchrun kills all ranks when the first of them has left, so that the others let rank 0 speak.
+    torchrun kills all ranks when the first of them has left, so that the others let it speak.
     Its own account of the failure ends with the error, as the last line that the user sees.
     """
     _tell_torchrun(error)
     if rank_of_environment() == 0:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    elif "TORCHELASTIC_RUN_ID" in os.environ:
-        time.sleep(_FOR_FIRST_RANK_S)
+    let_first_rank_speak()
     raise SystemExit(error.exit_code) from None
 
 
@@ -56,11 +53,6 @@ def _tell_torchrun(error: MarigoldError) -> None:
         text = json.dumps({"message": {"message": said, "extraInfo": extra}})
         with contextlib.suppress(OSError):
             Path(file).write_text(text, encoding="utf-8")
-
-
-def rank_of_environment() -> int:
-    """0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def end_process(main: Callable[[], int]) -> NoReturn:

@@ -16,6 +16,7 @@ from launch.data_root import names_no_log
 from launch.evaluating.checkpoints import admitted_rows, open_checkpoint
 from launch.exporting.arguments import ExportArguments
 from launch.exporting.dense import export_dense
+from launch.told import Told
 from marigold_rec.analysis.targets import targets_of
 from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
 from marigold_rec.config import Config, Table, resolve_tables
@@ -136,7 +137,7 @@ def _columns(config: Config, found: Found) -> dict[str, str] | None:
         if not log.exists():  # an export does not make it
             return _unknown("the embedded log is gone")
     try:
-        catalog = find_train_files(config)
+        catalog = find_train_files(config, Told())
     except (DataError, ConfigError) as error:
         return _unknown(f"the training files are not at hand ({error})")
     if found.manifest.schema_hash not in (None, schema_hash(catalog)):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from launch.exits import end_with
+from launch.told import Told
 from marigold_rec.errors import ConfigError, DataError, MarigoldError
+from marigold_rec.training.run_log import LOGGER
+from tests.support.launches import codes, launch_evaluate, launch_train
 
 _MAIN = """
 import logging, sys, threading, time
@@ -93,3 +98,29 @@ def test_the_last_line_of_a_torchrun_is_ours(program: tuple[str, ...], said: str
     last = [line for line in ended.stderr.splitlines() if set(line) != {"="}][-1]
     assert "Error: " in last
     assert said in last
+
+
+@pytest.mark.parametrize("launch", [launch_train, launch_evaluate])
+def test_a_wrong_flag_is_told_once(launch: Any) -> None:
+    first, second = launch("--nope", "--config", "x", num_ranks=2)
+    assert codes([first, second]) == [2, 2]
+    assert first.said.count("usage: ") == 1
+    assert "error: " in first.said
+    assert second.said == ""
+
+
+def test_several_looks_at_one_log_say_a_line_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    monkeypatch.setattr(LOGGER, "level", logging.INFO)
+    told = Told()
+    for _ in range(3):
+        told.info("100 % of it")
+        told.warning("%d files are not read, e.g. %s", 2, "a")
+    told.warning("%d files are not read, e.g. %s", 3, "a")
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("INFO", "100 % of it"),
+        ("WARNING", "2 files are not read, e.g. a"),
+        ("WARNING", "3 files are not read, e.g. a"),
+    ]
