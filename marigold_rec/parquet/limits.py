@@ -7,7 +7,8 @@ enemy takes a machine down with one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.types as pat
 
 from marigold_rec.errors import DataError
 from marigold_rec.parquet.column_chunks import ColumnChunk
+from marigold_rec.parquet.thrift import read_struct_and_size
 
 _MIB = 1024**2
 _ALWAYS_BYTES = 128 * _MIB
@@ -24,6 +26,10 @@ _ALWAYS_BYTES = 128 * _MIB
 _TIMES = 1000
 """... or so many times its bytes in the file. Columns of real logs stay below 100."""
 _VALUE_BYTES = 8
+_PAGE_HEADER = 16_384
+"""More bytes than a page's header takes."""
+_COMPRESSED_SIZE, _DATA_PAGE, _DATA_PAGE_V2 = 3, 5, 8
+"""Fields of a page's header; field 1 of the latter two is the number of values."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,39 @@ def size_problems(
 
 
 NO_KEYS = " (Parquet's modular encryption), and no keys can be given; write it unencrypted"
+
+
+def lying_lists(
+    groups: Sequence[Sequence[ColumnChunk]],
+    read: Callable[[int, int], bytes],
+    columns: Collection[str],
+) -> list[str]:
+    """A line for each list column whose pages hold more values than the footer says of it.
+
+    A list is decoded as long as its pages go on, whatever the footer says; of other columns no more
+    than the rows are decoded. Reads the pages' headers, from a local disk.
+    """
+    return [
+        f"row group {number}, column {chunk.path!r}: its pages hold {found:,} values, its footer "
+        f"says {chunk.num_values:,}; the file is damaged; write it again"
+        for number, group in enumerate(groups)
+        for chunk in group
+        if chunk.column in columns and chunk.path != chunk.column and not chunk.is_encrypted
+        if (found := _values_in_pages(chunk, read)) > chunk.num_values
+    ]
+
+
+def _values_in_pages(chunk: ColumnChunk, read: Callable[[int, int], bytes]) -> int:
+    """As far as the pages' headers can be read: whoever decodes them will tell of the rest."""
+    at, values = chunk.start, 0
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        while at < chunk.start + chunk.size and values <= chunk.num_values:
+            header, size = read_struct_and_size(read(at, _PAGE_HEADER))
+            values += (header.get(_DATA_PAGE) or header.get(_DATA_PAGE_V2) or {1: 0})[1]
+            at += size + header[_COMPRESSED_SIZE]
+            if header[_COMPRESSED_SIZE] < 0:
+                break
+    return values
 
 
 def rows_problem(metadata: pq.FileMetaData, file_size: int) -> str | None:

@@ -11,7 +11,13 @@ import pyarrow.parquet as pq
 
 from marigold_rec.errors import DataError
 from marigold_rec.parquet.column_chunks import column_chunks
-from marigold_rec.parquet.limits import TextLimits, rows_problem, size_problems, text_limits
+from marigold_rec.parquet.limits import (
+    TextLimits,
+    lying_lists,
+    rows_problem,
+    size_problems,
+    text_limits,
+)
 
 _ENCRYPTED = b"PARE"
 
@@ -53,6 +59,8 @@ def _planned(source: Any, file: Any, columns: Collection[str]) -> ReadPlan:
     problems = size_problems(groups, metadata, size, columns)
     if (problem := rows_problem(metadata, size)) is not None:
         problems.append(problem)
+    if source is not file:  # from a bucket, each header would be a request
+        problems += lying_lists(groups, read, columns)
     if problems:
         raise DataError(problems)
     return ReadPlan(metadata, text_limits(groups, metadata, size, columns))

@@ -119,6 +119,29 @@ def test_a_footer_that_lies_about_its_bytes(tmp_path: Path):
     assert size_problems(groups, metadata, len(data), {"friends"})
 
 
+def test_a_footer_that_lies_about_its_values(tmp_path: Path):
+    """The list goes on for as long as its pages do: the decoder does not ask the footer."""
+    path = list_bomb(tmp_path / "a.parquet", click_log(ROWS), "friends")
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    values = varint((17 << 20) + ROWS - 1)
+    at = data.index(values, footer)
+    data[at : at + len(values)] = varint(ROWS, len(values))
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"'friends.*its footer says 200;"):
+        in_training(str(path), "friends")
+
+
+def varint(value: int, size: int = 0) -> bytes:
+    """A number as Thrift writes it, in at least `size` bytes."""
+    rest, found = value << 1, bytearray()
+    while rest or len(found) < size:
+        found.append(rest & 127 | 128)
+        rest >>= 7
+    found[-1] &= 127
+    return bytes(found)
+
+
 @pytest.mark.parametrize("plaintext_footer", [False, True])
 def test_encrypted_files(tmp_path: Path, plaintext_footer: bool):
     path = encrypted(
