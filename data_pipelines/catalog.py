@@ -9,8 +9,8 @@ import datetime
 import hashlib
 import socket
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, chain
 
@@ -20,14 +20,15 @@ import pyarrow.types as pat
 from data_pipelines.bad_files import OnBadFile, judge_files, refuse_or_skip
 from data_pipelines.due_labels import label_time_columns, label_time_problems
 from data_pipelines.event_time import TimeSpan
-from data_pipelines.footers import read_footers
-from data_pipelines.listing import Dates, list_files
+from data_pipelines.footers import Footer, read_footers
+from data_pipelines.listing import Dates, ListedFile, list_files
 from data_pipelines.null_columns import NullColumns
 from data_pipelines.pinned_schema import PinnedSchema, hash_of_types
 from data_pipelines.schema_drift import column_types
 from data_pipelines.storage import Storage
 from marigold_rec.config import Config
 from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.parquet.path_columns import only_in_path, type_of_path_values
 from marigold_rec.transforms import FeatureTransforms, plain_type
 
 _HUGE_GROUP_ROWS = 4_000_000
@@ -48,6 +49,8 @@ class DataFile:
     """See FileState: tells of a replacement that has the same size and row groups."""
     time: TimeSpan | None = None
     """Of the time column that was asked for."""
+    path_values: Mapping[str, str | None] = field(default_factory=dict)
+    """Columns that only the path tells (Hive's partitions), as text; see path_columns.py."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class ScanRules:
     pinned: PinnedSchema | None = None
     time: str | None = None
     """Column whose span is read from the statistics."""
+    path_columns: frozenset[str] = frozenset()
+    """Columns that may come from the path, beside those that will be read."""
+    path_texts: frozenset[str] = frozenset()
+    """Columns that are text, should they come from the path, whatever they look like."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,10 @@ def scan(
     storage = Storage(path)
     listing = list_files(storage, dates)
     nulls = NullColumns(columns or ())
-    footers = read_footers(storage, listing.files, nulls, rules.time)
+    footers = read_footers(storage, listing.files, columns or (), nulls, rules.time)
+    footers, path_values = _with_path_columns(
+        listing.files, footers, {*(columns or ()), *rules.path_columns}, rules
+    )
     # Drift of the time column would make two splits' times incomparable.
     needed = None if columns is None else {*columns, *filter(None, [rules.time])}
     judged = judge_files(listing.files, footers, needed, rules.pinned)
@@ -156,6 +166,7 @@ def scan(
             bytes_per_group=footer.bytes_per_group,
             modified=file.modified,
             time=footer.time,
+            path_values=path_values.get(file.path, {}),
         )
         for file, footer in judged.good
     )
@@ -178,6 +189,37 @@ def scan(
         listing.hidden,
         tuple(judged.bad),
     )
+
+
+def _with_path_columns(
+    files: Sequence[ListedFile],
+    footers: Sequence[Footer | str],
+    wanted: Collection[str],
+    rules: ScanRules,
+) -> tuple[list[Footer | str], dict[str, dict[str, str | None]]]:
+    """The footers with such of the `wanted` columns as only the paths tell, and their values by
+    path. A column has one type in all files."""
+    values: dict[str, dict[str, str | None]] = {}
+    for file, footer in zip(files, footers, strict=True):
+        if not isinstance(footer, str):
+            values[file.path] = only_in_path(file.path, footer.schema.names, wanted)
+    kinds: dict[str, pa.DataType] = {}
+    for name in sorted({name for found in values.values() for name in found}):
+        of_name = [found[name] for found in values.values() if name in found]
+        kinds[name] = type_of_path_values(of_name)
+        pinned = {} if rules.pinned is None else rules.pinned.types
+        if name in rules.path_texts or pinned.get(name) == str(pa.string()):
+            kinds[name] = pa.string()
+    completed = [
+        footer
+        if isinstance(footer, str)
+        else replace(
+            footer,
+            schema=pa.schema([*footer.schema, *((n, kinds[n]) for n in sorted(values[file.path]))]),
+        )
+        for file, footer in zip(files, footers, strict=True)
+    ]
+    return completed, values
 
 
 def needed_columns(config: Config) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.types as pat
 
-from data_pipelines.column_chunks import ColumnChunk
+from marigold_rec.parquet.column_chunks import ColumnChunk
 from marigold_rec.transforms import plain_type
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from data_pipelines.column_chunks import ColumnChunk, column_chunks
 from data_pipelines.event_time import TimeSpan, file_span
 from data_pipelines.listing import ListedFile
 from data_pipelines.null_columns import NullColumns
 from data_pipelines.storage import Storage
+from marigold_rec.parquet.column_chunks import ColumnChunk, column_chunks
+from marigold_rec.parquet.limits import NO_KEYS, rows_problem, size_problems
+from marigold_rec.parquet.opening import is_encrypted
 from marigold_rec.transforms import plain_type
 
 # Footers are small: waiting for the storage is what takes time.
@@ -36,17 +40,28 @@ class Footer:
 
 
 def read_footers(
-    storage: Storage, files: Sequence[ListedFile], nulls: NullColumns, time: str | None
+    storage: Storage,
+    files: Sequence[ListedFile],
+    columns: Collection[str],
+    nulls: NullColumns,
+    time: str | None,
 ) -> list[Footer | str]:
     """The footer of each file, or what is wrong with the file: the caller judges all at once.
 
-    `nulls` is shown every file that it asks for; `time`: the column whose span is wanted.
+    `columns`: those that will be read. `nulls` is shown every file that it asks for; `time`: the
+    column whose span is wanted.
     """
     with ThreadPoolExecutor(min(_THREADS, len(files))) as pool:
-        return list(pool.map(lambda file: _read(storage, file, nulls, time), files))
+        return list(pool.map(lambda file: _read(storage, file, columns, nulls, time), files))
 
 
-def _read(storage: Storage, file: ListedFile, nulls: NullColumns, time: str | None) -> Footer | str:
+def _read(
+    storage: Storage,
+    file: ListedFile,
+    columns: Collection[str],
+    nulls: NullColumns,
+    time: str | None,
+) -> Footer | str:
     if file.problem is not None:
         return f"{file.path}: {file.problem}"
     if file.size == 0:
@@ -60,15 +75,28 @@ def _read(storage: Storage, file: ListedFile, nulls: NullColumns, time: str | No
         sizes = tuple(group.total_byte_size for group in groups)
         if problem := _contradiction(metadata, schema, rows, sizes):
             return f"{where} ({problem})"
+        if problem := rows_problem(metadata, file.size):
+            return f"{file.path}: {problem}"
         span = None
+        # All that is known before a file is decoded, when it is looked at so closely again.
         if nulls.candidates or time is not None:
-            chunks = column_chunks(storage, file.path, file.size, metadata)
+            chunks = column_chunks(partial(storage.read, file.path), file.size, metadata)
+            if problems := size_problems(chunks, metadata, file.size, columns):
+                return f"{file.path}: {'; '.join(problems)}"
             nulls.look(chunks)
             span = None if time is None else _span(chunks, rows, schema, time)
     # A storage library may raise anything of its own; a damaged name is a UnicodeDecodeError.
     except Exception as error:
+        if _is_encrypted(storage, file):
+            return f"{file.path}: is encrypted{NO_KEYS}"
         return f"{where} ({error})"
     return Footer(rows, sizes, schema.remove_metadata(), span)
+
+
+def _is_encrypted(storage: Storage, file: ListedFile) -> bool:
+    with contextlib.suppress(Exception):  # it is broken already
+        return is_encrypted(storage.read(file.path, max(0, file.size - 8), 8))
+    return False
 
 
 def _span(

@@ -1,11 +1,14 @@
-"""Keeps the parsed footers of the files read last: parsing is linear in a file's row groups."""
+"""Keeps the parsed footers of the files read last: parsing is linear in a file's row groups.
+
+Each with the plan by which the file is read.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 
-import pyarrow.parquet as pq
+from marigold_rec.parquet.opening import ReadPlan
 
 _MAX_FILES = 16
 _MAX_BYTES = 8 * 1024**2
@@ -22,15 +25,15 @@ class KeptFooters:
         self._max_files = max_files
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
+        self._footers: OrderedDict[str, ReadPlan] = OrderedDict()
 
-    def get(self, path: str) -> pq.FileMetaData | None:
+    def get(self, path: str) -> ReadPlan | None:
         with self._lock:
             if path in self._footers:
                 self._footers.move_to_end(path)
             return self._footers.get(path)
 
-    def add(self, path: str, footer: pq.FileMetaData) -> None:
+    def add(self, path: str, footer: ReadPlan) -> None:
         with self._lock:
             self._footers[path] = footer
             self._footers.move_to_end(path)
@@ -38,5 +41,5 @@ class KeptFooters:
                 self._footers.popitem(last=False)
 
     def _is_full(self) -> bool:
-        size = sum(footer.serialized_size for footer in self._footers.values())
+        size = sum(footer.metadata.serialized_size for footer in self._footers.values())
         return len(self._footers) > self._max_files or size > self._max_bytes

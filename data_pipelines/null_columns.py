@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 
-from data_pipelines.column_chunks import ColumnChunk
+from marigold_rec.parquet.column_chunks import ColumnChunk
 
 
 class NullColumns:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_pipelines.catalog import Catalog
+from data_pipelines.catalog import Catalog, DataFile
 from marigold_rec.errors import DataError
+from marigold_rec.parquet.path_columns import complete
 from marigold_rec.transforms import plain_type
 
 _PIECE_ROWS = 1 << 20
@@ -40,7 +41,7 @@ def _pieces(
     """The column's values as `kind`; the last piece may have fewer than `least_rows`."""
     pending: list[pa.Array] = []
     for file in catalog.files:
-        for values in _row_groups(catalog, file.path, column, kind):
+        for values in _row_groups(catalog, file, column, kind):
             pending += values.chunks
             if sum(map(len, pending)) >= least_rows:
                 yield pa.chunked_array(pending, kind)
@@ -49,14 +50,19 @@ def _pieces(
 
 
 def _row_groups(
-    catalog: Catalog, path: str, column: str, kind: pa.DataType
+    catalog: Catalog, file: DataFile, column: str, kind: pa.DataType
 ) -> Iterator[pa.ChunkedArray]:
     try:
-        with catalog.storage.open_parquet(path) as parquet:
+        schema = pa.schema([(column, kind)])
+        names = [] if column in file.path_values else [column]
+        plan = catalog.storage.plan_reading(file.path, names)
+        with catalog.storage.open_parquet(file.path, plan=plan) as parquet:
             for group in range(parquet.num_row_groups):
-                yield parquet.read_row_group(group, columns=[column]).column(column).cast(kind)
+                table = parquet.read_row_group(group, columns=names)
+                plan.texts.require(table, f"row group {group}")
+                yield complete(table, file.path_values, schema).column(column)
     # A storage library may raise anything of its own.
     except Exception as error:
         raise DataError(
-            f"{path}: column {column!r} can't be read ({type(error).__name__}: {error})"
+            f"{file.path}: column {column!r} can't be read ({type(error).__name__}: {error})"
         ) from error

@@ -12,18 +12,25 @@ from data_pipelines.schema_drift import column_types, schema_drift
 from marigold_rec.config import Config
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import Due, needs_time
+from marigold_rec.config.features import Feature, VocabFeature
 from marigold_rec.config.nearest import did_you_mean
 
 
 def rules_of(config: Config) -> ScanRules:
     """Raises ConfigError when data.schema_file can't be read."""
-    data = config.data
+    data, asked = config.data, config.evaluation
     return ScanRules(
         on_bad_file=data.on_bad_file,
         max_skipped_files=data.max_skipped_files,
         pinned=None if data.schema_file is None else read_schema(data.schema_file),
         time=data.time,
+        path_columns=frozenset(filter(None, [asked.user, asked.item, asked.group, *asked.slices])),
+        path_texts=frozenset(f.source for f in config.features if _is_text(f)),
     )
+
+
+def _is_text(feature: Feature) -> bool:
+    return isinstance(feature, VocabFeature) and isinstance(feature.values[0], str)
 
 
 def look_at_split(

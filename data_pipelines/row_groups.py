@@ -14,7 +14,10 @@ from data_pipelines.kept_footers import KeptFooters
 from data_pipelines.list_slots import num_slots
 from data_pipelines.partition import Piece
 from data_pipelines.replacement import ReplacementCheck
+from data_pipelines.storage import Storage
 from marigold_rec.errors import DataError
+from marigold_rec.parquet.opening import ReadPlan
+from marigold_rec.parquet.path_columns import complete
 from marigold_rec.transforms import plain_type
 
 
@@ -78,18 +81,20 @@ class RowGroups:
         storage = self._catalog.storage
         try:
             state = self._replacement.look(file)
-            footer = self._footers.get(file.path)
+            in_path = file.path_values
+            columns = [name for name in self._columns if name not in in_path]
+            plan = self._footers.get(file.path)
+            if plan is None:
+                plan = _planned(storage, file, columns)
+                self._footers.add(file.path, plan)
+            self._replacement.check(file, group, state, plan.metadata)
             with storage.open_parquet(
-                file.path, verify_checksums=self._verify_checksums, metadata=footer
+                file.path, verify_checksums=self._verify_checksums, plan=plan
             ) as parquet:
-                self._replacement.check(file, group, state, parquet.metadata)
-                if footer is None:
-                    self._footers.add(file.path, parquet.metadata)
-                table = parquet.read_row_group(group, columns=self._columns, use_threads=False)
-                _require_sound(file, group, table, parquet.metadata, self._columns)
-            table = table.select(self._columns)
-            if table.schema != self._schema:
-                table = table.cast(self._schema)
+                table = parquet.read_row_group(group, columns=columns, use_threads=False)
+                _require_sound(file, group, table, parquet.metadata, columns)
+            plan.texts.require(table, f"{file.path} row group {group}")
+            table = complete(table, in_path, self._schema)
         except DataError:
             raise
         # A storage library may raise anything of its own: none of it must lose file and row group.
@@ -99,6 +104,13 @@ class RowGroups:
                 "the file is damaged or out of reach; write it again, or move it away and restart"
             ) from error
         return table
+
+
+def _planned(storage: Storage, file: DataFile, columns: Sequence[str]) -> ReadPlan:
+    try:
+        return storage.plan_reading(file.path, columns)
+    except DataError as error:
+        raise DataError([f"{file.path}: {problem}" for problem in error.problems]) from error
 
 
 def _require_sound(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from marigold_rec.parquet.opening import ReadPlan, plan_reading
 
 # What file systems call a file's version, the surest first.
 _VERSIONS = ("ETag", "etag", "version_id", "generation", "md5Hash", "checksum", "mtime",
@@ -95,20 +97,28 @@ class Storage:
             file.seek(start)
             return file.read(size)
 
+    def plan_reading(self, path: str, columns: Collection[str]) -> ReadPlan:
+        """See marigold_rec.parquet.opening."""
+        if self.is_local:
+            return plan_reading(path, columns)
+        with self.file_system.open(path, "rb") as file:
+            return plan_reading(file, columns)
+
     @contextmanager
     def open_parquet(
         self,
         path: str,
         *,
         verify_checksums: bool = False,
-        metadata: pq.FileMetaData | None = None,
+        plan: ReadPlan | None = None,
         buffer_size: int = 0,
     ) -> Generator[pq.ParquetFile, None, None]:
-        """The file with its footer read, unless `metadata` is that footer.
+        """The file with its footer read, unless `plan` holds that footer.
 
-        Remote column chunks are fetched in few large requests (pre_buffer); on a local disk that
-        would only cost memory. With `buffer_size`, chunks are read in pieces of that many bytes and
-        never held whole.
+        Without a plan nothing but the footer must be read (see marigold_rec.parquet.limits). Remote
+        column chunks are fetched in few large requests (pre_buffer); on a local disk that would
+        only cost memory. With `buffer_size`, chunks are read in pieces of that many bytes and never
+        held whole.
         """
         with ExitStack() as opened:
             # ParquetFile closes only what it has opened itself, which a remote file is not.
@@ -118,7 +128,7 @@ class Storage:
             yield opened.enter_context(
                 pq.ParquetFile(
                     source,
-                    metadata=metadata,
+                    **({} if plan is None else plan.arguments),
                     page_checksum_verification=verify_checksums,
                     pre_buffer=not self.is_local and not buffer_size,
                     buffer_size=buffer_size,

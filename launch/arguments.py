@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+from launch.first_rank import Parser
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -25,7 +27,7 @@ class _HelpConfig(argparse.Action):
 
 def parse_arguments(description: str, argv: list[str] | None = None) -> Arguments:
     """Exits with 2 (as every config error does) when the flags are wrong."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML config")
     parser.add_argument(
         "overrides",

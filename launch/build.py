@@ -15,7 +15,8 @@ from data_pipelines.inputs import InputChecks, look_at_inputs
 from data_pipelines.partition import require_one_step
 from data_pipelines.preflight import look_at_split, rules_of, split_problems
 from data_pipelines.reader import ParquetReader
-from launch.data_root import data_root
+from launch.data_root import split_root
+from launch.told import Told
 from marigold_rec.balancing import build_balancer
 from marigold_rec.config import Config, Table
 from marigold_rec.config.data import SplitConfig
@@ -49,7 +50,7 @@ class BuiltModel:
 def find_data(config: Config, ranks: Ranks) -> Data:
     """Scans and checks both splits on rank 0; every rank gets the result, or raises its DataError.
 
-    With no data.path, makes the embedded synthetic log on first use. Collective.
+    With no path at all, makes the embedded synthetic log on first use. Collective.
     """
     return on_first_rank(lambda: _find_data(config, ranks.world_size), ranks.control)
 
@@ -67,23 +68,21 @@ def check_inputs(config: Config, data: Data, ranks: Ranks) -> InputChecks:
     return checks
 
 
-def find_eval_data(config: Config, ranks: Ranks) -> Catalog:
+def find_eval_data(config: Config, ranks: Ranks, told: Told) -> Catalog:
     """Scans and checks data.eval alone, on rank 0; every rank gets it, or raises its DataError.
 
     Collective.
     """
     split = config.data.eval
     assert split is not None, "the caller has seen to it"
-    return on_first_rank(
-        lambda: _find_split("eval", config, split, data_root(config, LOGGER.info)), ranks.control
-    )
+    return on_first_rank(lambda: _find_split("eval", config, split, told), ranks.control)
 
 
-def find_train_files(config: Config) -> Catalog:
+def find_train_files(config: Config, told: Told) -> Catalog:
     """What the training split holds now, not held against the config. Raises DataError."""
     split = config.data.train
     return scan(
-        split.path or _root(config),
+        split_root("train", split, config, told.info),
         split.dates,
         needed_columns(config),
         rules_of(config),
@@ -171,13 +170,9 @@ def network_layout(config: Config) -> NetworkLayout:
         return build_network(config).layout
 
 
-def _root(config: Config) -> str:
-    return data_root(config, LOGGER.info)
-
-
 def _find_data(config: Config, world_size: int) -> Data:
-    root = _root(config)
-    train = _find_split("train", config, config.data.train, root)
+    told = Told()
+    train = _find_split("train", config, config.data.train, told)
     try:
         require_one_step(train.num_rows, world_size, config.data.batch_size)
     except DataError as error:
@@ -185,7 +180,7 @@ def _find_data(config: Config, world_size: int) -> Data:
     admitted = _admitted(config)
     if config.data.eval is None:
         return Data(train, None, admitted)
-    held_out = _find_split("eval", config, config.data.eval, root)
+    held_out = _find_split("eval", config, config.data.eval, told)
     errors, warnings = split_problems(train, held_out, config)
     for warning in warnings:
         LOGGER.warning("%s", warning)
@@ -210,26 +205,27 @@ def _admitted(config: Config) -> dict[str, RowBits]:
     return read_row_bits(file, tables, needed=life_cycle.admitting)
 
 
-def _find_split(name: str, config: Config, split: SplitConfig, root: str) -> Catalog:
+def _find_split(name: str, config: Config, split: SplitConfig, told: Told) -> Catalog:
+    root = split_root(name, split, config, told.info)
     catalog, problems = look_at_split(name, config, split, root)
     for warning in catalog.warnings:
-        LOGGER.warning("%s", warning)
+        told.warning("%s", warning)
     if catalog.ignored:
-        LOGGER.warning(
+        told.warning(
             "%s: %d files are not read, e.g. %s",
             catalog.storage.url,
             len(catalog.ignored),
             catalog.ignored[0],
         )
     if catalog.hidden:
-        LOGGER.info(
+        told.info(
             "%s: %d files are passed over since their names begin with _ or ., e.g. %s",
             catalog.storage.url,
             len(catalog.hidden),
             catalog.hidden[0],
         )
     if catalog.not_due:
-        LOGGER.info(
+        told.info(
             "data.%s.due: %d files hold no label that is due and are not read, e.g. %s",
             name,
             len(catalog.not_due),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from launch.first_rank import Parser
+
 
 def checkpoint_parser(description: str) -> argparse.ArgumentParser:
     """--checkpoint; it exits with 2 (as every config error does) when the flags are wrong."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--checkpoint",
         required=True,

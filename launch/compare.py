@@ -63,7 +63,7 @@ def _write(found: Comparison, out: Path) -> None:
 
 
 def comparison_lines(found: Comparison) -> Iterator[str]:
-    """Aligned columns for a terminal; `*` is the best of a column."""
+    """Aligned columns for a terminal; `^` is the best of a column."""
     labels = [_short(label) for label in found.labels]
     facts = [["runs", *found.facts]]
     for label, run in zip(labels, found.runs, strict=True):
@@ -89,15 +89,19 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
         yield from (f"warning: {warning}" for warning in found.warnings)
     if len(found.runs) > 1:
         yield ""
-        yield "*: best of the column; signed numbers: difference to the first run"
+        yield (
+            "^: the best value of its column, which may be chance: nothing is tested here "
+            "(launch/evaluate.py --baseline does that)"
+        )
+        yield "signed numbers: difference to the first run"
 
 
 def _cell(cell: Cell, metric: str) -> str:
     if cell.found is None or cell.found.value is None:
         return "-"
     difference = "" if cell.difference is None else f" {signed(cell.difference, metric)}"
-    star = "*" if cell.is_best else " "  # kept free, so that digits stand below one another
-    return f"{number(cell.found.value, metric)}{difference}{star}"
+    mark = "^" if cell.is_best else " "  # kept free, so that digits stand below one another
+    return f"{number(cell.found.value, metric)}{difference}{mark}"
 
 
 def _reasons(

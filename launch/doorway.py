@@ -32,13 +32,15 @@ def doorway(config: Config, *, is_dry_run: bool) -> Iterator[None]:
 
 @contextmanager
 def errors_in_plain_words() -> Iterator[None]:
-    """Ends the process with a MarigoldError's exit code; torchrun learns of every error."""
+    """Ends the process with a MarigoldError's exit code; torchrun learns of every error.
+
+    A bug keeps its call stack there, a MarigoldError has plain words instead: see end_with.
+    """
     handler = get_error_handler()
     handler.initialize()
     try:
         yield
     except MarigoldError as error:
-        handler.record_exception(error)
         end_with(error)
     except Exception as error:
         handler.record_exception(error)

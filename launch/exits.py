@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from launch.arguments import Arguments
+from launch.first_rank import let_first_rank_speak, rank_of_environment
+from launch.parents import leave_with_torchrun
 from marigold_rec.config import Config, load_config
 from marigold_rec.errors import ConfigError, MarigoldError
-
-# Ranks start seconds apart on a busy machine.
-_FOR_FIRST_RANK_S = 10.0
 
 
 def load_config_or_exit(arguments: Arguments) -> Config:
@@ -30,18 +31,28 @@ def load_config_or_exit(arguments: Arguments) -> Config:
 def end_with(error: MarigoldError) -> NoReturn:
     """Says the error, once, from rank 0, and ends the process with the error's code.
 
-    torchrun kills all ranks when the first of them has left, so that the others let rank 0 speak.
+    torchrun kills all ranks when the first of them has left, so that the others let it speak.
+    Its own account of the failure ends with the error, as the last line that the user sees.
     """
+    _tell_torchrun(error)
     if rank_of_environment() == 0:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    elif "TORCHELASTIC_RUN_ID" in os.environ:
-        time.sleep(_FOR_FIRST_RANK_S)
+    let_first_rank_speak()
     raise SystemExit(error.exit_code) from None
 
 
-def rank_of_environment() -> int:
-    """0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
+def _tell_torchrun(error: MarigoldError) -> None:
+    """Writes the file from which torchrun tells why a rank has failed.
+
+    As its own ErrorHandler does, but without torch, which a wrong config doesn't wait for, and with
+    our words in the place of the call stack, which torchrun would print instead of them.
+    """
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        said = f"{type(error).__name__}: {error}"
+        extra = {"py_callstack": said, "timestamp": str(int(time.time()))}
+        text = json.dumps({"message": {"message": said, "extraInfo": extra}})
+        with contextlib.suppress(OSError):
+            Path(file).write_text(text, encoding="utf-8")
 
 
 def end_process(main: Callable[[], int]) -> NoReturn:
@@ -50,8 +61,10 @@ def end_process(main: Callable[[], int]) -> NoReturn:
     gloo's and the store's native threads outlive the process groups, and tearing the interpreter
     down beneath them aborted one of about a hundred runs that had finished and written everything
     ("terminate called without an active exception"): a scheduler would have called it failed.
-    Whatever must be written is written by now; what is buffered is flushed here.
+    Whatever must be written is written by now; what is buffered is flushed here. A rank that has
+    lost its torchrun ends, too: see leave_with_torchrun.
     """
+    leave_with_torchrun()
     try:
         code = main()
     except SystemExit as end:

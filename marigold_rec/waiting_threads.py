@@ -2,9 +2,9 @@
 
 Most operators of a step take microseconds, and torch's OpenMP runtime (libgomp, on Linux) lets its
 threads spin up to about 3 ms for the next one. Alone that saves wake-ups. Beside a busy process it
-burns the time slices that the thread with the work waits for: a training was measured at 3 to 10 %
-of its speed. Spins of some tens of microseconds keep most of the first and nothing of the second:
-benchmarks/results/busy_neighbour.md.
+burns the time slices that the thread with the work waits for: beside two busy loops a training kept
+6 % of its speed. SPIN_COUNT is some tens of microseconds: as long as the gap between two operators,
+and short against a time slice (benchmarks/results/busy_neighbour.md).
 """
 
 from __future__ import annotations

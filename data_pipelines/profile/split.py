@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 
-from data_pipelines.catalog import Catalog, needed_columns, scan
+from data_pipelines.catalog import Catalog, DataFile, needed_columns, scan
 from data_pipelines.listing import Dates
 from data_pipelines.preflight import rules_of
 from data_pipelines.profile.columns import ColumnTally
@@ -15,6 +13,7 @@ from marigold_rec.config import Config
 from marigold_rec.config.features import BucketizeFeature, DenseFeature
 from marigold_rec.errors import DataError
 from marigold_rec.gating.profile import Profile, Role
+from marigold_rec.parquet.path_columns import complete
 from marigold_rec.transforms import plain_type
 
 _PIECE_ROWS = 65_536
@@ -37,7 +36,7 @@ def profile_split(config: Config, path: str, dates: Dates | None = None) -> Prof
     columns = {name: ColumnTally(kind) for name, kind in kinds.items()}
     labels = label_tallies(config.tasks, catalog.schema)
     for file in catalog.files:
-        _read_file(catalog, file.path, kinds, columns, labels, config.data.verify_checksums)
+        _read_file(catalog, file, kinds, columns, labels, config.data.verify_checksums)
     return Profile(
         path=path,
         dates=dates,
@@ -74,27 +73,32 @@ def column_roles(config: Config) -> dict[str, tuple[Role, ...]]:
 
 def _read_file(
     catalog: Catalog,
-    path: str,
+    file: DataFile,
     kinds: dict[str, pa.DataType],
     columns: dict[str, ColumnTally],
     labels: dict[str, LabelTally],
     verify_checksums: bool,
 ) -> None:
-    names: Sequence[str] = list(kinds)
+    names = [name for name in kinds if name not in file.path_values]
     schema = pa.schema(list(kinds.items()))
     try:
+        plan = catalog.storage.plan_reading(file.path, names)
         with catalog.storage.open_parquet(
-            path, verify_checksums=verify_checksums, buffer_size=_BUFFER
+            file.path, verify_checksums=verify_checksums, plan=plan, buffer_size=_BUFFER
         ) as parquet:
             for piece in parquet.iter_batches(_PIECE_ROWS, columns=names, use_threads=False):
-                table = pa.Table.from_batches([piece]).select(names).cast(schema)
+                table = pa.Table.from_batches([piece])
+                plan.texts.require(table, "its rows")
+                table = complete(table, file.path_values, schema)
                 for name, tally in columns.items():
                     tally.add(table.column(name))
                 for tally in labels.values():
                     tally.add(table)
+    except DataError as error:
+        raise DataError([f"{file.path}: {problem}" for problem in error.problems]) from error
     # A storage library may raise anything of its own.
     except Exception as error:
         raise DataError(
-            f"{path}: can't be profiled ({type(error).__name__}: {error}); validate the data "
+            f"{file.path}: can't be profiled ({type(error).__name__}: {error}); validate the data "
             "(python -m data_pipelines.validate) and write the file again if it is damaged"
         ) from error

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines.catalog import Catalog, DataFile
-from data_pipelines.column_chunks import ColumnChunk, column_chunks, layout_problems
-from data_pipelines.thrift import read_struct
 from data_pipelines.validate.report import ChecksumFindings, DayFindings, Report
 from data_pipelines.validate.statistics_check import StatisticsCheck
 from data_pipelines.validate.tallies import Tallies
+from marigold_rec.errors import DataError
+from marigold_rec.parquet.column_chunks import ColumnChunk, column_chunks, layout_problems
+from marigold_rec.parquet.limits import TextLimits
+from marigold_rec.parquet.path_columns import complete
+from marigold_rec.parquet.thrift import read_struct
 from marigold_rec.transforms import plain_type
 
 _PIECE_ROWS = 65_536
@@ -45,6 +49,8 @@ class FullRead:
         for file in self._catalog.files:
             try:
                 self._read_file(file)
+            except DataError as error:
+                self._report.problems += [f"{file.path}: {problem}" for problem in error.problems]
             # A storage library may raise anything of its own; the other files are still read.
             except Exception as error:
                 self._report.problems.append(
@@ -58,15 +64,18 @@ class FullRead:
         day = self._days.setdefault(str(file.day or "-"), DayFindings(str(file.day or "-")))
         day.files += 1
         day.rows += sum(file.rows_per_group)
-        with self._catalog.storage.open_parquet(
-            file.path, verify_checksums=True, buffer_size=_BUFFER
+        storage = self._catalog.storage
+        columns = [name for name in self._columns if name not in file.path_values]
+        plan = storage.plan_reading(file.path, columns)
+        with storage.open_parquet(
+            file.path, verify_checksums=True, plan=plan, buffer_size=_BUFFER
         ) as parquet:
-            groups = column_chunks(self._catalog.storage, file.path, file.size, parquet.metadata)
+            groups = column_chunks(partial(storage.read, file.path), file.size, plan.metadata)
             layout = layout_problems(groups, file.rows_per_group, file.size)
             self._report.problems += [f"{file.path}: {problem}" for problem in layout]
             self._note_checksums(file, groups)
             for group, chunks in enumerate(groups):
-                self._read_group(file, group, chunks, parquet, day)
+                self._read_group(file, group, chunks, plan.texts, parquet, day)
 
     def _note_checksums(self, file: DataFile, groups: Sequence[Sequence[ColumnChunk]]) -> None:
         """Of the file's first page: a writer gives them to all pages or to none."""
@@ -89,6 +98,7 @@ class FullRead:
         file: DataFile,
         group: int,
         chunks: Sequence[ColumnChunk],
+        texts: TextLimits,
         parquet: pq.ParquetFile,
         day: DayFindings,
     ) -> None:
@@ -97,13 +107,21 @@ class FullRead:
         rows = 0
         try:
             for piece in parquet.iter_batches(
-                _PIECE_ROWS, row_groups=[group], columns=self._columns, use_threads=False
+                _PIECE_ROWS,
+                row_groups=[group],
+                columns=[name for name in self._columns if name not in file.path_values],
+                use_threads=False,
             ):
-                table = pa.Table.from_batches([piece]).select(self._columns).cast(self._schema)
+                table = pa.Table.from_batches([piece])
+                texts.require(table, where)
+                table = complete(table, file.path_values, self._schema)
                 rows += table.num_rows
                 check.add(table)
                 if self._tallies is not None:
                     self._tallies.add(table, day)
+        except DataError as error:
+            self._report.problems += error.problems
+            return
         except Exception as error:
             if "checksum" in str(error).lower():
                 self._report.checksums.failures.append(where)

@@ -168,8 +168,8 @@ class Report:
             return f"refused: {len(self.problems)} problems"
         if self.inputs is not None and (found := self.inputs.values):
             return (
-                f"not refused, but {len(found)} warnings about the values: a model of them may be "
-                "worth nothing"
+                f"not refused, but {len(found)} warning{'' if len(found) == 1 else 's'} about the "
+                "values: a model of them may be worth nothing"
             )
         return "good"
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from data_pipelines.column_chunks import ColumnChunk
 from data_pipelines.list_slots import num_slots
+from marigold_rec.parquet.column_chunks import ColumnChunk
 from marigold_rec.transforms import plain_type
 
 

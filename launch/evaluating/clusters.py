@@ -21,7 +21,7 @@ from marigold_rec.transforms import plain_type
 
 
 def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], list[str]]:
-    """(columns that travel with the scores, warnings about those that are not there).
+    """(columns that travel with the scores, warnings about those named that are not there).
 
     Raises DataError for a slice's column that is not there (it was asked for by name), or columns
     of a type that is no use.
@@ -62,7 +62,9 @@ def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], l
             continue
         if name in known:
             found.append(name)
-        else:
+        # A default that the log does not have is nobody's mistake: the report says what its
+        # intervals are made of, and which figures have no such column.
+        elif name != EvaluationConfig.model_fields[key].default:
             warnings.append(f"evaluation.{key}: the log has no column {name}: {effect}")
     return list(dict.fromkeys(found)), warnings
 

@@ -16,6 +16,7 @@ from launch.evaluating.clusters import columns_of
 from launch.evaluating.report import Contender, make_report
 from launch.evaluating.scoring import score
 from launch.exits import rank_of_environment
+from launch.told import Told
 from marigold_rec.checkpoint import Found
 from marigold_rec.config import Config
 from marigold_rec.distributed import Ranks, on_first_rank, start_ranks
@@ -45,16 +46,17 @@ def _evaluate(config: Config, arguments: EvaluateArguments, scores: Path) -> int
         world_size, is_first = ranks.world_size, ranks.is_first
         found = on_first_rank(lambda: open_checkpoint(arguments.checkpoint), ranks.control)
         config = evaluated_config(found.manifest.config, arguments.overrides, found.folder)
-        catalog = find_eval_data(config, ranks)
+        told = Told()
+        catalog = find_eval_data(config, ranks, told)
         if not catalog.num_rows:
             raise DataError(f"data.eval ({catalog.storage.url}): no row to evaluate on")
         columns, warnings = columns_of(config.evaluation, catalog)
-        train, train_warnings = on_first_rank(lambda: _training_files(config), ranks.control)
+        train, train_warnings = on_first_rank(lambda: _training_files(config, told), ranks.control)
         # Found before hours are spent on the model's scores.
         baseline_of = (
             None
             if arguments.baseline is None
-            else (_find_baseline(config, arguments.baseline, catalog, ranks))
+            else (_find_baseline(config, arguments.baseline, catalog, ranks, told))
         )
         LOGGER.info(
             "evaluating %s on %s rows of %s",
@@ -105,7 +107,7 @@ def _remove_scores(scores: Path) -> None:
 
 
 def _find_baseline(
-    config: Config, path: Path, catalog: Catalog, ranks: Ranks
+    config: Config, path: Path, catalog: Catalog, ranks: Ranks, told: Told
 ) -> tuple[Found, Config]:
     """The baseline and its own config, for the same rows in the same order. Collective."""
     found: Found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
@@ -115,7 +117,7 @@ def _find_baseline(
         cast(dict[str, object], tree[section])[name] = value
     its_own = evaluated_config(tree, (), found.folder)
     try:
-        its_catalog = find_eval_data(its_own, ranks)
+        its_catalog = find_eval_data(its_own, ranks, told)
     except DataError as error:
         raise DataError(
             [f"baseline {found.folder}: {problem}" for problem in error.problems]
@@ -137,11 +139,11 @@ def _same_rows(config: Config) -> dict[str, object]:
     return shared | {"run.dir": config.run.dir, "run.device": config.run.device}
 
 
-def _training_files(config: Config) -> tuple[Catalog | None, list[str]]:
+def _training_files(config: Config, told: Told) -> tuple[Catalog | None, list[str]]:
     """Of the model's training split, for what it has seen; None where they are gone, and why."""
     try:
-        return find_train_files(config), []
-    except DataError as error:
+        return find_train_files(config, told), []
+    except (DataError, ConfigError) as error:
         return None, [
             f"no slices by what training has seen: the training files are not at hand ({error})"
         ]

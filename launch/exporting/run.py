@@ -11,10 +11,12 @@ from torch import Tensor
 from data_pipelines.catalog import schema_hash
 from data_pipelines.synthetic.storage import log_name
 from launch.build import find_train_files
+from launch.data_root import names_no_log
 from launch.evaluating.checkpoints import admitted_rows, open_checkpoint
 from launch.exporting.arguments import ExportArguments
 from launch.exporting.dense import export_dense
 from launch.exporting.outputs import outputs_of
+from launch.told import Told
 from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
 from marigold_rec.config import Config, Table
 from marigold_rec.config.loading import config_from
@@ -121,13 +123,13 @@ def _columns(config: Config, found: Found) -> dict[str, str] | None:
     different ids without a word.
     """
     data = config.data
-    if data.path is None and data.train.path is None:
+    if names_no_log(config):
         log = Path(config.run.dir) / ".synthetic" / log_name(data.synthetic)
         if not log.exists():  # an export does not make it
             return _unknown("the embedded log is gone")
     try:
-        catalog = find_train_files(config)
-    except DataError as error:
+        catalog = find_train_files(config, Told())
+    except (DataError, ConfigError) as error:
         return _unknown(f"the training files are not at hand ({error})")
     if found.manifest.schema_hash not in (None, schema_hash(catalog)):
         return _unknown("the training files have another schema now")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import re
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from launch.parents import stopped_with_parent
 from launch.studies.machine import ROOT
 from marigold_rec import errors
 from marigold_rec.config.nightly import NightlyConfig
@@ -25,8 +25,6 @@ from marigold_rec.errors import EXIT_OTHER, MarigoldError, StoppedError
 # torchrun gives its ranks 30 s from a signal on to save and leave.
 _TO_LEAVE_S = 60.0
 _POLL_S = 0.2
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 # torchrun's own account, at the end, only says that a rank has failed.
 _ERROR = re.compile(
     r"^(?:\[rank\d+\]: ?)?(?!torch\.distributed\.elastic)(?:[\w.]+\.)?(\w+Error): (.*)$"
@@ -87,7 +85,8 @@ def run_stage(
             stderr=subprocess.STDOUT,
             # Out of reach of the terminal's Ctrl-C, which would reach torchrun and its ranks twice.
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            # A killed night must not leave a training behind that works on in its folder.
+            preexec_fn=stopped_with_parent(),
         )
         copying = threading.Thread(target=_copy, args=(process, log), daemon=True)
         copying.start()
@@ -110,11 +109,6 @@ def wait_for_lock(file: Path, patience_s: float) -> None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         time.sleep(_POLL_S)
-
-
-def _die_with_parent() -> None:
-    # A night that is killed must not leave a training behind that works on in its folder.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _copy(process: subprocess.Popen[bytes], log: BinaryIO) -> None:

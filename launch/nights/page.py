@@ -8,6 +8,7 @@ from pathlib import Path
 from launch.nights.durable import write_durably
 from launch.nights.folder import NightFolder, night_folders
 from launch.nights.judging import read_verdict
+from launch.nights.late_files import late_days
 from launch.nights.plan import Days, Model, NightPlan
 from launch.nights.publishing import Published
 from launch.nights.recalibration import read_recalibration
@@ -31,6 +32,7 @@ def write_page(folder: NightFolder, plan: NightPlan, life_cycle: LifeCycleConfig
             ("From", base),
             ("Config hash", plan.config_hash),
             ("Artefact", "artefact/" if folder.artefact.exists() else "none"),
+            *(("Late files", each.sentence) for each in late_days(folder)),
             *_recalibrated(folder),
             *_row_facts(folder, life_cycle),
         ],

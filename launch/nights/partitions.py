@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from data_pipelines.listing import list_files
 from data_pipelines.storage import Storage
 from marigold_rec.errors import DataError
 
 Day = datetime.date
+
+
+def newest(complete: Sequence[Day], today: Day) -> tuple[Day | None, list[Day]]:
+    """The newest of the days that may have happened, and those after tomorrow.
+
+    Somewhere it is tomorrow already. What is later was written by a wrong clock or a test, and a
+    night on it would pass over the real new day.
+    """
+    stray = [day for day in complete if day > today + datetime.timedelta(days=1)]
+    return max(set(complete) - set(stray), default=None), stray
 
 
 class Partitions:
@@ -28,6 +38,24 @@ class Partitions:
             if file.day is not None and file.day_folder is not None:
                 folders.setdefault(file.day, set()).add(file.day_folder)
         return sorted(day for day, found in folders.items() if all(map(self._is_complete, found)))
+
+    def files(self) -> dict[Day, dict[str, tuple[int, str | None]]]:
+        """By day: path below the log's folder -> size, and time or version. Raises DataError."""
+        found: dict[Day, dict[str, tuple[int, str | None]]] = {}
+        for file in list_files(self._storage, None).files:
+            if file.day is not None:
+                path = file.path.removeprefix(self._storage.root).lstrip("/")
+                found.setdefault(file.day, {})[path] = (file.size, file.modified)
+        return found
+
+    def rows(self, path: str) -> int:
+        """Of a file of `files`; 0 where it can't be read."""
+        try:
+            whole = f"{self._storage.root.rstrip('/')}/{path}"
+            with self._storage.open_parquet(whole) as parquet:
+                return parquet.metadata.num_rows
+        except Exception:  # a storage library may raise anything of its own
+            return 0
 
     def state(self, day: Day) -> str:
         """Of the day's files: another one after any of them was written again."""

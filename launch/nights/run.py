@@ -16,7 +16,7 @@ from launch.nights.day_profiles import DayProfiles
 from launch.nights.folder import NightFolder, night_folders
 from launch.nights.judging import read_verdict
 from launch.nights.page import status_lines
-from launch.nights.partitions import Partitions
+from launch.nights.partitions import Partitions, newest
 from launch.nights.plan import ONE_DAY, Model, NightPlan, Served, days_of, plan_night
 from launch.nights.publishing import Published
 from launch.nights.recalibration import is_telling, slow_tasks
@@ -83,13 +83,17 @@ class _Nights:
         return code
 
     def _newest(self) -> datetime.date:
-        complete = self._partitions.complete()
-        if not complete:
+        today = datetime.datetime.now(datetime.UTC).date()
+        day, stray = newest(self._partitions.complete(), today)
+        for other in stray:
+            LOGGER.warning("passed over: %s is after tomorrow; remove it, or name it", other)
+        if day is None:
             raise ConfigError(
-                f"--date auto: {self._data_root} has no complete day (dt=YYYY-MM-DD); name the day"
+                f"--date auto: {self._data_root} has no complete day (dt=YYYY-MM-DD) until "
+                "tomorrow; name the day"
             )
-        LOGGER.info("the newest complete day is %s", complete[-1])
-        return complete[-1]
+        LOGGER.info("the newest complete day is %s", day)
+        return day
 
     def _run_night(self, day: datetime.date, again_from: str | None) -> int:
         folder = NightFolder(self._root, day)

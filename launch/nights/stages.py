@@ -21,6 +21,7 @@ from launch.nights.judging import (
     judge_the_model,
     read_verdict,
 )
+from launch.nights.late_files import note_files
 from launch.nights.page import write_page
 from launch.nights.partitions import Partitions
 from launch.nights.plan import Model, NightPlan, Reads
@@ -58,6 +59,8 @@ class Night:
 def look_at_data(night: Night) -> None:
     """Profiles the new days and holds them against those of the nights before."""
     night.folder.verdict_file.unlink(missing_ok=True)
+    partitions = Partitions(night.data_root, night.config.nightly.complete_marker)
+    note_files(night.plan, night.folder, partitions)
     judge_before_training(night.config, night.plan, night.folder, night.profiles)
 
 

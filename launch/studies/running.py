@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from launch.parents import stopped_with_parent
 from launch.signals import noted_signals
 from launch.studies.cells import Cell
 from launch.studies.machine import (
@@ -106,6 +107,7 @@ def _start(cell: Cell, ranks: int, threads: int) -> _Child:
             env=run_environment(os.environ),
             # Out of reach of the terminal's Ctrl-C, which would reach torchrun and its ranks twice.
             start_new_session=True,
+            preexec_fn=stopped_with_parent(),
         )
     return _Child(cell, process, time.time(), commit())
 

@@ -65,7 +65,8 @@ def _rows_of(code_N: NDArray[np.int32], code: int) -> NDArray[np.intp]:
 
 
 def worst_first(slices: Iterable[Slice]) -> tuple[Slice, ...]:
-    """Sorted by how surely they are worse, with q-values over all of them."""
+    """Sorted by how surely they are worse, or without a baseline by how surely they differ; with
+    q-values over all of them."""
     found = list(slices)
     tested = [i for i, s in enumerate(found) if s.p_value is not None]
     p_values = np.array([found[i].p_value for i in tested], np.float64)
@@ -76,9 +77,14 @@ def worst_first(slices: Iterable[Slice]) -> tuple[Slice, ...]:
 
 
 def _surely_worse(found: Slice) -> tuple[int, float, float, str]:
-    """Negative differences by rising p, then the others by falling p, then those untested."""
+    """Negative differences by rising p, then the others by falling p, then those untested.
+
+    Against all rows a slice is not worse, but other rows: then all by rising p.
+    """
     if found.p_value is None or found.difference is None:
         return (2, 0.0, float(-found.rows), found.value)
+    if found.against != "baseline":
+        return (0, found.p_value, -abs(found.difference), found.value)
     if found.difference < 0:
         return (0, found.p_value, found.difference, found.value)
     return (1, -found.p_value, found.difference, found.value)

@@ -90,7 +90,8 @@ class SyntheticConfig(Section):
 class DataConfig(Section):
     path: str | None = Field(
         default=None,
-        description="Folder or any fsspec URL of Parquet files; null: the embedded synthetic log.",
+        description="Folder or any fsspec URL of Parquet files; null, and no split has a path of "
+        "its own: the embedded synthetic log.",
     )
     synthetic: SyntheticConfig = SyntheticConfig()
     train: SplitConfig = SplitConfig()

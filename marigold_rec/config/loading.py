@@ -19,7 +19,7 @@ from marigold_rec.config.moved import moved_settings
 from marigold_rec.config.overrides import apply_override
 from marigold_rec.config.problems import describe_all
 from marigold_rec.config.schema import Config
-from marigold_rec.config.yaml_text import dump_yaml, parse_yaml
+from marigold_rec.config.yaml_text import MAX_CHARACTERS, dump_yaml, parse_yaml
 from marigold_rec.errors import ConfigError
 
 
@@ -31,7 +31,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(MAX_CHARACTERS + 1)
     except OSError as error:
         raise ConfigError(f"{file}: the config file can't be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -166,7 +166,8 @@ class LoggingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What launch/evaluate.py reports. Columns that the data lacks give a warning, no figures."""
+    """What launch/evaluate.py reports. Columns that the data lacks give no figures, and
+    a warning unless they are the defaults."""
 
     user: str | None = Field(
         default="user_id", description="Column: intervals and GAUC take a user's rows together."

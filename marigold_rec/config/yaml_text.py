@@ -23,10 +23,21 @@ _RULES = {
         "-+0123456789.",
     ),
 }
+MAX_CHARACTERS = 2_000_000
+_MAX_VALUES = 200_000
+"""Of a document whose aliases are written out, unless it is as large without them."""
+_CHARACTERS_A_VALUE = 64
 _REPLACED = {_TAG + name for name in (*_RULES, "timestamp")}
 
 
 class _Loader(yaml.SafeLoader):
+    def get_single_node(self) -> yaml.Node | None:
+        # Before values are made: `<<` copies what it merges, so that nine lines of it never end.
+        node = super().get_single_node()
+        if node is not None:
+            _require_bounded(node)
+        return node
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # Here and not when values are made: by then `<<` has mixed other mappings' keys in.
         node = super().compose_mapping_node(anchor)
@@ -43,6 +54,34 @@ class _Loader(yaml.SafeLoader):
                 )
             seen[key] = line
         return node
+
+
+def _require_bounded(root: yaml.Node) -> None:
+    """Raises ConfigError where aliases of aliases make a huge document of a small one."""
+    own: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        """In values, a long text as several."""
+        if id(node) not in sizes:
+            is_text = isinstance(node, yaml.ScalarNode)
+            own[id(node)] = 1 + (len(node.value) // _CHARACTERS_A_VALUE if is_text else 0)
+            sizes[id(node)] = own[id(node)]  # for an alias within its own anchor: refused elsewhere
+            sizes[id(node)] += sum(map(size, _children(node)))
+        return sizes[id(node)]
+
+    whole = size(root)
+    if whole > max(_MAX_VALUES, 10 * sum(own.values())):
+        raise ConfigError(
+            f"line {root.start_mark.line + 1}: with every *alias written out this holds {whole:,} "
+            f"values, allowed are {_MAX_VALUES:,}; write it without aliases of aliases"
+        )
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 class _Dumper(yaml.SafeDumper):
@@ -67,6 +106,10 @@ for _name, (_pattern, _first) in _RULES.items():
 
 def parse_yaml(text: str, where: str) -> Any:
     """The value of one YAML document. Raises ConfigError that begins with `where`."""
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(
+            f"{where}: {len(text):,} characters, allowed are {MAX_CHARACTERS:,}: this is no config"
+        )
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
     except ConfigError as error:

@@ -18,6 +18,7 @@ from marigold_rec.reporting.verdicts import (
     figure_word,
     slice_word,
     slices_sentence,
+    slices_title,
     verdicts,
 )
 from marigold_rec.reporting.whiskers import Whisker, whisker, whisker_scales
@@ -58,6 +59,7 @@ def report_html(report: Report) -> str:
         report=report,
         verdicts=verdicts(report),
         slices_sentence=slices_sentence(report),
+        slices_title=slices_title(report),
         views=views,
         tables=_tables(views),
         versions=_versions(report),
@@ -124,8 +126,8 @@ def _explained() -> list[tuple[str, str]]:
         ("interval", "Where the true value lies, at the report's confidence. Rows of one user are "
          "taken together, where a user column is given."),
         ("p", "Chance of a difference this large if there were none; paired, on the same rows."),
-        ("q", "p after correction for the number of slices: of those called worse at q < .05, one "
-         "in twenty is so by chance."),
+        ("q", "p after correction for the number of slices: of those called different at q < .05, "
+         "one in twenty is so by chance."),
     ]  # fmt: skip
 
 

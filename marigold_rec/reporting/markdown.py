@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from marigold_rec.analysis.report import Report, TaskReport
 from marigold_rec.reporting.glossary import main_metrics, metric_of
-from marigold_rec.reporting.verdicts import slices_sentence, verdicts
+from marigold_rec.reporting.verdicts import slices_sentence, slices_title, verdicts
 from marigold_rec.reporting.wording import (
     NOTHING,
     count,
@@ -31,7 +31,8 @@ def report_markdown(report: Report) -> str:
     ]
     if baseline is not None:
         lines.append(f"- baseline: {escaped(baseline.name)}, {escaped(baseline.checkpoint)}")
-    lines.append(f"- intervals: {100 * report.confidence:g} %; made {escaped(report.created)}")
+    lines.append(f"- intervals: {100 * report.confidence:g} %, {_clusters(report)}")
+    lines.append(f"- made {escaped(report.created)}")
     parts = [
         f"# Evaluation of {escaped(report.model.name)}",
         "\n".join(f"- {escaped(verdict.sentence)}" for verdict in verdicts(report)),
@@ -43,7 +44,7 @@ def report_markdown(report: Report) -> str:
         if tasks := [task for task in report.tasks if task.kind == kind]:
             parts += [f"## {title}", _tasks_table(tasks)]
     if report.slices:
-        parts += ["## Worst slices", _slices_table(report)]
+        parts += [f"## {slices_title(report)}", _slices_table(report)]
     parts.append("Curves, all slices and all figures: report.html; the same as data: report.json.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -68,6 +69,12 @@ def _dates(dates: tuple[str, str] | None) -> str:
         return ""
     first, last = map(escaped, dates)
     return f"{first}, " if first == last else f"{first} to {last}, "
+
+
+def _clusters(report: Report) -> str:
+    if report.user is None:
+        return "each row on its own: no user column (evaluation.user)"
+    return f"rows of one {escaped(report.user)} taken together"
 
 
 def _warnings(report: Report) -> list[str]:

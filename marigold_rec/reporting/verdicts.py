@@ -84,10 +84,16 @@ def difference_word(
 
 
 def slice_word(of: Slice, alpha: float) -> Word:
-    """By the q value: of all slices called worse, a share of `alpha` are so by chance."""
+    """By the q value: of all slices called different, a share of `alpha` are so by chance.
+
+    Without a baseline a slice is harder or easier than all rows, and never worse: that says
+    something of the rows (a position, say, that alone tells most), and nothing of the model.
+    """
     figure = of.figures.get(of.metric)
     value = None if figure is None else figure.value
-    return difference_word(value, of.difference, of.q_value, of.metric, alpha)
+    word = difference_word(value, of.difference, of.q_value, of.metric, alpha)
+    is_verdict = word in ("better", "worse")
+    return "changed" if is_verdict and of.against != "baseline" else word
 
 
 def slices_sentence(report: Report) -> str:
@@ -95,15 +101,38 @@ def slices_sentence(report: Report) -> str:
     if not report.slices:
         return ""
     alpha = 1 - report.confidence
+    if report.baseline is None:
+        return _differing_slices(report, alpha)
     worse = [of for of in report.slices if slice_word(of, alpha) == "worse"]
     better = sum(slice_word(of, alpha) == "better" for of in report.slices)
     total = len(report.slices)
     if not worse:
         return f"None of {total} slices is clearly worse; {better} are clearly better."
-    first = worse[0]
     return (
         f"{len(worse)} of {total} slices {'is' if len(worse) == 1 else 'are'} clearly worse, "
-        f"{better} clearly better. The worst: {shown(first.name)} = {shown(first.value)} "
-        f"({shown(first.task)} {metric_of(first.metric).label} "
-        f"{signed(first.difference, first.metric)} against {first.against})."
+        f"{better} clearly better. The worst: {_shown_slice(worse[0])}."
+    )
+
+
+def slices_title(report: Report) -> str:
+    """What stands first in their table."""
+    return "Slices that differ most surely" if report.baseline is None else "Worst slices"
+
+
+def _differing_slices(report: Report, alpha: float) -> str:
+    differing = [of for of in report.slices if slice_word(of, alpha) == "changed"]
+    total = len(report.slices)
+    if not differing:
+        return f"None of {total} slices differs clearly from all rows."
+    return (
+        f"{len(differing)} of {total} slices {'differs' if len(differing) == 1 else 'differ'} "
+        "clearly from all rows: harder or easier to rank, which is no fault of the model (a "
+        f"baseline would tell). The surest: {_shown_slice(differing[0])}."
+    )
+
+
+def _shown_slice(of: Slice) -> str:
+    return (
+        f"{shown(of.name)} = {shown(of.value)} ({shown(of.task)} {metric_of(of.metric).label} "
+        f"{signed(of.difference, of.metric)} against {of.against})"
     )

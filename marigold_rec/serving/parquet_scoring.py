@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,12 @@ import pyarrow.parquet as pq
 
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.errors import ConfigError, DataError
+from marigold_rec.parquet.limits import NO_KEYS
+from marigold_rec.parquet.names import partition_values, sort_by_name
+from marigold_rec.parquet.opening import ReadPlan, is_encrypted, plan_reading
+from marigold_rec.parquet.path_columns import complete, only_in_path, type_of_path_values
+from marigold_rec.parquet.table_formats import refuse_tables
+from marigold_rec.parquet.walking import walk
 from marigold_rec.serving.predictor import Predictor
 
 _MARK = b"marigold_rec.scores"
@@ -41,13 +48,14 @@ def score_parquet(
     """
     files = _files(data)
     _require_place(out, files)
-    fields = _fields(predictor, files[0], columns)
+    log = _Log(files, predictor, columns)
+    fields = _fields(predictor, log, files[0], columns)
     schema = pa.schema(fields, metadata={_MARK: str(predictor.artefact.step).encode()})
     partial = out.parent / f".{out.name}.partial"
     rows, counts = 0, Counter[str]()
     try:
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            for piece in _pieces(files, predictor, columns):
+            for piece in _pieces(files, log, predictor, columns):
                 found = predictor.predict_counted(piece)
                 counts.update(found.counts)
                 rows += piece.num_rows
@@ -67,14 +75,29 @@ def score_parquet(
 def _files(data: Path) -> list[Path]:
     if data.is_file():
         return [data]
-    found = sorted(
-        path
-        for path in data.rglob("*.parquet")
-        if not any(part.startswith((".", "_")) for part in path.relative_to(data).parts)
-    )
-    if not found:
+    try:
+        found = walk(str(data))
+    except OSError as error:
+        raise DataError(f"--data: {data}: no Parquet file there ({error.strerror})") from error
+    roots = [str(data.absolute()), os.path.realpath(data), *found.linked]
+    refuse_tables(f"--data: {data}", roots, found.files, _Look())
+    if found.broken:
+        path, why = next(iter(found.broken.items()))
+        raise DataError(f"--data: {path}: {why}; remove it or put back what it stood for")
+    by_name = sort_by_name(str(data), found.files)
+    if not by_name.data:
         raise DataError(f"--data: {data}: no Parquet file there")
-    return found
+    return [Path(path) for path in by_name.data]
+
+
+class _Look:
+    """At the local disk, for `refuse_tables`."""
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def ls(self, path: str) -> list[str]:
+        return os.listdir(path)
 
 
 def _require_place(out: Path, files: Sequence[Path]) -> None:
@@ -93,11 +116,55 @@ def _is_ours(out: Path) -> bool:
         return False
 
 
-def _fields(predictor: Predictor, file: Path, columns: Sequence[str]) -> list[pa.Field]:
+class _Log:
+    """The files, each with the columns that are asked of it: its own and those of its path."""
+
+    def __init__(self, files: Sequence[Path], predictor: Predictor, columns: Sequence[str]) -> None:
+        self._names = tuple(dict.fromkeys([*predictor.columns, *columns]))
+        trained_on = predictor.artefact.columns or {}
+        found = [partition_values(str(file)) for file in files]
+        self._path_types = {
+            name: pa.string()
+            if trained_on.get(name) == "text"
+            else type_of_path_values(values[name] for values in found if name in values)
+            for name in self._names
+        }
+
+    def asked(self, file: Path) -> _Asked:
+        """Raises DataError: it can't be read."""
+        with _open(file) as opened:
+            schema = opened.schema_arrow
+        values = only_in_path(str(file), schema.names, self._names)
+        fields = [schema.field(name) for name in self._names if name in schema.names]
+        fields += [pa.field(name, self._path_types[name]) for name in values]
+        return _Asked(pa.schema(fields), values)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one file has of the columns that are asked for."""
+
+    schema: pa.Schema
+    values: dict[str, str | None]
+    """Of those that only its path tells."""
+
+    def pieces(self, file: Path) -> Iterator[pa.Table]:
+        names = [name for name in self.schema.names if name not in self.values]
+        plan = plan_reading(str(file), names)
+        with _open(file, plan) as opened:
+            for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=names):
+                table = pa.Table.from_batches([batch])
+                plan.texts.require(table, "its rows")
+                yield complete(table, self.values, self.schema)
+
+
+def _fields(predictor: Predictor, log: _Log, file: Path, columns: Sequence[str]) -> list[pa.Field]:
     """Raises DataError: a column is not there, or its name is taken."""
-    schema = _open(file).schema_arrow
+    schema = log.asked(file).schema
+    with _open(file) as opened:
+        known = opened.schema_arrow.names
     problems = [
-        f"--columns: {name!r} is not in {file}; {did_you_mean(name, schema.names)}"
+        f"--columns: {name!r} is not in {file}; {did_you_mean(name, known)}"
         for name in columns
         if name not in schema.names
     ]
@@ -112,30 +179,30 @@ def _fields(predictor: Predictor, file: Path, columns: Sequence[str]) -> list[pa
 
 
 def _pieces(
-    files: Sequence[Path], predictor: Predictor, columns: Sequence[str]
+    files: Sequence[Path], log: _Log, predictor: Predictor, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
     for file in files:
-        opened = _open(file)
-        names = list(dict.fromkeys([*predictor.columns, *columns]))
-        schema = opened.schema_arrow
-        missing = [name for name in columns if name not in schema.names]
+        asked = log.asked(file)
+        missing = [name for name in columns if name not in asked.schema.names]
         if missing:
             raise DataError(f"{file}: has no column {missing[0]!r}, which earlier files have")
         try:
-            predictor.check(schema)
-            wanted = [name for name in names if name in schema.names]
-            for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-                yield pa.Table.from_batches([batch])
+            predictor.check(asked.schema)
+            yield from asked.pieces(file)
         except DataError as error:
             raise DataError([f"{file}: {problem}" for problem in error.problems]) from error
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{file}: can't be read: {error}") from error
 
 
-def _open(file: Path) -> pq.ParquetFile:
+def _open(file: Path, plan: ReadPlan | None = None) -> pq.ParquetFile:
+    arguments = {} if plan is None else plan.arguments
     try:
-        return pq.ParquetFile(file, page_checksum_verification=True)
+        return pq.ParquetFile(file, page_checksum_verification=True, **arguments)
     except (pa.ArrowException, OSError) as error:
+        with contextlib.suppress(OSError):
+            if is_encrypted(file.read_bytes()[-8:]):
+                raise DataError(f"{file}: is encrypted{NO_KEYS}") from error
         raise DataError(f"{file}: not a readable Parquet file: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Sums, softmaxes and pairs within rows of different lengths, without padding.
 
-The cost follows the number of ids (or of pairs of ids), never rows x the longest row. Sizes are read
-from `shape`: `len` would fix them in an exported program.
+The cost follows the number of ids (or of pairs of ids), never rows x the longest row. Sizes are
+read from `shape`: `len` would fix them in an exported program.
 
 Shapes: N tokens of all rows, B rows, P pairs of tokens, H attention heads.
 """

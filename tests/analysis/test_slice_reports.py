@@ -187,8 +187,13 @@ def test_a_planted_bad_slice_comes_first(baseline: bool) -> None:
     assert found[0].q_value is not None
     assert found[0].q_value < 0.01
     tested = [s for s in found if s.p_value is not None]
-    assert tested[-1].value == "v23", "the surest gain is the last of those that are tested"
     assert [s.difference for s in tested if s.difference is not None and s.difference < 0]
+    if not baseline:
+        # Not worse, but other rows: the surest first, whatever the sign.
+        p_values = [s.p_value for s in tested if s.p_value is not None]
+        assert p_values == sorted(p_values)
+        return
+    assert tested[-1].value == "v23", "the surest gain is the last of those that are tested"
     signs = [np.sign(s.difference or 0) for s in tested]
     assert signs == sorted(signs)
 
@@ -291,6 +296,18 @@ def test_q_values_are_over_all_tasks_and_the_order_is_by_certainty() -> None:
                         false_discovery_control(p_values), strict=True))  # fmt: skip
     assert {s.value: s.q_value for s in found if s.q_value is not None} == pytest.approx(expected)
     assert worst_first([]) == ()
+
+
+def test_without_a_baseline_the_order_is_by_how_surely_slices_differ() -> None:
+    given = [
+        _slice("a", "ctr", 0.2, 1e-9),
+        _slice("b", "cvr", -0.1, 0.02),
+        _slice("c", "ctr", -0.01, 1e-30),
+        _slice("d", "ctr", 0.0, 1.0),
+        _slice("e", "cvr", 0.5, None),
+    ]
+    found = worst_first(of.model_copy(update={"against": "all rows"}) for of in given)
+    assert [s.value for s in found] == list("cabde")
 
 
 def test_estimates_without_influence_have_no_difference() -> None:

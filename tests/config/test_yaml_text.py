@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -136,3 +138,35 @@ def test_what_is_written_is_read_back(tree: Any):
 @given(st.sampled_from([expected for _, expected in VALUES if isinstance(expected, str)]))
 def test_other_loaders_read_the_same_strings(text: str):
     assert yaml.safe_load(dump_yaml([text])) == [text]
+
+
+def bomb(line: str, first: str) -> str:
+    """Nine lines, each of nine aliases of the one before."""
+    names = "abcdefghi"
+    return f"a: &a {first}\n" + "\n".join(
+        f"{here}: &{here} " + line.format(", ".join([f"*{before}"] * 9))
+        for before, here in pairwise(names)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb("[{}]", "[x, x, x, x, x, x, x, x, x]"),
+        bomb("{{<<: [{}]}}", "{x: 1}"),
+        f"a: &a {'x' * 1_000_000}\nb: [{', '.join(['*a'] * 1000)}]",
+    ],
+    ids=["lists", "merged keys", "a long text"],
+)
+def test_aliases_of_aliases_are_refused_at_once(text: str):
+    started = time.process_time()
+    with pytest.raises(ConfigError, match=r"alias.* values, allowed are .*without aliases"):
+        parse_yaml(text, "here")
+    assert time.process_time() - started < 10
+
+
+def test_long_documents():
+    with pytest.raises(ConfigError, match=r"here: 2,000,003 characters"):
+        parse_yaml("a: " + "x" * 2_000_000, "here")
+    values = ", ".join(map(str, range(30_000)))
+    assert len(parse_yaml(f"a: &a [{values}]\nb: *a\nc: *a", "here")["c"]) == 30_000

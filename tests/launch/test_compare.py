@@ -72,17 +72,20 @@ def test_runs_stand_below_one_another_with_the_best_marked(
     two = training_run(tmp_path / "two", **changes)
     code, out, _ = said(monkeypatch, capsys, one, two)
     assert code == 0
-    assert out.splitlines() == [
+    lines, legend = out.splitlines()[:-2], out.splitlines()[-2:]
+    assert lines == [
         "runs  status   step  seed  rows/s       config hash",
         "one     done  1,000     1  12,346  0123456789abcdef",
         "two     done  1,000     1  12,346  0123456789abcdef",
         "",
         "ctr              AUC         log loss    calibration",
-        "one          0.7000           0.5000*         1.100",
-        "two  0.7100 +0.0100*  0.5200 +0.0200   0.950 -0.150*",
+        "one          0.7000           0.5000^         1.100",
+        "two  0.7100 +0.0100^  0.5200 +0.0200   0.950 -0.150^",
         "",
-        "*: best of the column; signed numbers: difference to the first run",
     ]
+    # A star would read as a test that was passed.
+    assert "*" not in out
+    assert any(line.startswith("^: ") and "nothing is tested" in line for line in legend)
 
 
 def test_evaluations_and_training_runs_may_be_mixed(

@@ -45,6 +45,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_what_is_said_of_the_log_is_said_once(runs: Path, tmp_path: Path) -> None:
+    """Evaluation data, training files and the baseline's rows are three looks at one log."""
+    log = tmp_path / "log"
+    shutil.copytree(runs / "log", log)
+    (log / "notes.txt").write_text("not read")
+    ended = launch_evaluate(
+        "--checkpoint", str(runs / "runs/a"), "--baseline", str(runs / "runs/b"),
+        "--out", str(tmp_path / "out"), f"data.path={log}", num_ranks=2,
+    )  # fmt: skip
+    assert codes(ended) == [0, 0]
+    assert ended[0].said.count("notes.txt") == 1
+    assert ended[1].said == ""
+
+
 def _with_country(table: pa.Table) -> pa.Table:
     names = np.array(["PT", "<script>alert(1)</script>", "BR | x"])
     return table.append_column("country", pa.array(names[np.arange(len(table)) % 3]))

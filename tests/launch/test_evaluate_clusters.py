@@ -91,15 +91,20 @@ class TestColumns:
 
     def test_what_is_not_there_costs_its_figures(self, tmp_path: Path) -> None:
         catalog = _catalog(tmp_path / "log", x=[1])
-        found, warnings = columns_of(EvaluationConfig(group="slate"), catalog)
+        config = EvaluationConfig(user="visitor", item="product", group="slate")
+        found, warnings = columns_of(config, catalog)
         assert found == []
-        assert warnings == [
-            "evaluation.user: the log has no column user_id: rows count as independent, and there "
-            "are no figures by user",
-            "evaluation.item: the log has no column item_id: there are no slices by how often "
-            "training saw the item",
-            "evaluation.group: the log has no column slate: there are no NDCG and MRR",
-        ]
+        for warning, key, column in zip(
+            warnings, ("user", "item", "group"), ("visitor", "product", "slate"), strict=True
+        ):
+            assert warning.startswith(f"evaluation.{key}: ")
+            assert f"no column {column}" in warning
+
+    def test_defaults_that_are_not_there_are_nobodys_mistake(self, tmp_path: Path) -> None:
+        catalog = _catalog(tmp_path / "log", x=[1])
+        assert columns_of(EvaluationConfig(), catalog) == ([], [])
+        found, [warning] = columns_of(EvaluationConfig(user="visitor"), catalog)
+        assert (found, "evaluation.user" in warning) == ([], True)
         nothing = EvaluationConfig(user=None, item=None)
         assert columns_of(nothing, catalog) == ([], [])
 

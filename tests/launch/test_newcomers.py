@@ -73,6 +73,7 @@ def _dry_run(config: Path) -> dict[str, str]:
     [ended] = launch_train(config, "--dry-run", PATIENT, num_ranks=1)
     assert ended.code == 0
     assert "dense columns after their transforms" in ended.said
+    assert "synthetic" not in ended.said, "each split names its path"
     return _warnings(ended)
 
 

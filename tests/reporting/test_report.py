@@ -334,6 +334,26 @@ def test_an_evaluation_without_baseline_has_no_empty_columns() -> None:
     assert "from all rows" in found
 
 
+def test_without_a_baseline_slices_differ_and_none_is_worse() -> None:
+    """A strong feature such as position splits the rows into harder and easier ones."""
+    slices = tuple(of.model_copy(update={"against": "all rows"}) for of in example().slices)
+    report = example(baseline=None, slices=slices)
+    tested = [of for of in slices if of.q_value is not None and of.q_value < 0.05]
+    assert len(tested) == 9, "in the example 2 are worse and 7 better than the baseline"
+    for text in (report_markdown(report), report_html(report)):
+        shown = text[text.index("9 of 60 slices") :]
+        assert shown.startswith("9 of 60 slices differ clearly from all rows")
+        assert "clearly worse" not in text
+        assert "Worst slices" not in text
+        assert "The worst " not in text
+    assert "differ" in report_markdown(report).partition("## Slices")[2].splitlines()[0]
+    page = report_html(report).partition('id="slices"')[2].partition('id="training"')[0]
+    assert 'class="worse"' not in page
+    assert 'class="better"' not in page
+    nothing = tuple(of.model_copy(update={"q_value": 0.9}) for of in slices)
+    assert "None of 60 slices differs" in report_markdown(example(baseline=None, slices=nothing))
+
+
 def test_the_baseline_stands_beside_the_model(html: str) -> None:
     baseline = example().baseline
     assert isinstance(baseline, Model)

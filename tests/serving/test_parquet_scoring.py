@@ -18,6 +18,7 @@ from marigold_rec.errors import DataError
 from marigold_rec.serving import Predictor
 from marigold_rec.serving.__main__ import main
 from marigold_rec.serving.parquet_scoring import score_parquet
+from tests.parquet.bombs import encrypted, list_bomb, text_list_bomb
 from tests.serving.artefacts import Model, small_config
 from tests.support.runs import click_log, write_days
 
@@ -137,3 +138,53 @@ def test_what_was_dropped_is_counted(artefact: Path, tmp_path: Path) -> None:
     )
     # A column without any value has no type here; see Inputs.
     assert scored.counts == {"missing/user": 3, "missing/history": 3}
+
+
+def test_odd_folders_are_scored_as_training_reads_them(
+    artefact: Path, log: Path, tmp_path: Path
+) -> None:
+    """Links, partitions whose names begin with _, and a column that only the path tells."""
+    rows = DAYS["2024-01-01"]
+    users = rows.column("user").to_pylist()
+    odd = tmp_path / "odd"
+    for number, user in enumerate(users[:12]):
+        file = tmp_path / f"blobs/{number}"
+        file.parent.mkdir(exist_ok=True)
+        pq.write_table(rows.slice(number, 1).drop_columns(["user"]), file)
+        folder = odd / f"_part={number}/user={user}"
+        folder.mkdir(parents=True)
+        (folder / "a.parquet").symlink_to(file)
+    out = tmp_path / "scores.parquet"
+    score_parquet(Predictor(artefact), odd, out, ["row", "user"])
+    found, expected = pq.read_table(out), Predictor(artefact).predict(rows.slice(0, 12))
+    assert found.column("row").to_pylist() == rows.column("row").to_pylist()[:12]
+    assert found.column("user").to_pylist() == users[:12]
+    for name, value in expected.items():
+        np.testing.assert_allclose(found.column(f"score.{name}"), value, rtol=1e-6, atol=1e-6)
+
+
+def test_folders_and_files_that_must_not_be_scored(
+    artefact: Path, log: Path, tmp_path: Path
+) -> None:
+    predictor, out = Predictor(artefact), tmp_path / "scores.parquet"
+
+    def refusal(data: Path) -> str:
+        with pytest.raises(DataError) as caught:
+            score_parquet(predictor, data, out)
+        assert not out.exists()
+        return str(caught.value)
+
+    rows = DAYS["2024-01-01"]
+    bomb = list_bomb(tmp_path / "bomb.parquet", rows, "history")
+    assert re.search(r"column 'history.*MiB.*smaller row groups", refusal(bomb))
+    bomb = text_list_bomb(tmp_path / "bomb.parquet", rows, "history")
+    assert re.search(r"column 'history'.*", refusal(bomb))
+    for plaintext_footer in (True, False):
+        locked = encrypted(
+            tmp_path / "locked.parquet", rows, "user", plaintext_footer=plaintext_footer
+        )
+        assert "is encrypted" in refusal(locked)
+    (log / "dt=2024-01-01/gone.parquet").symlink_to("nowhere")
+    assert "gone.parquet: a link that leads nowhere" in refusal(log)
+    (log / "_delta_log").mkdir()
+    assert "Delta Lake" in refusal(log / "dt=2024-01-01")

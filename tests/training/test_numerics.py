@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from torch import Tensor
 
@@ -27,7 +28,15 @@ from tests.support.launches import (
     summary,
 )
 from tests.support.ranks import run_ranks
-from tests.support.runs import Run, default_setup, with_run
+from tests.support.runs import (
+    Run,
+    click_log,
+    config_tree,
+    default_setup,
+    with_run,
+    write_config,
+    write_days,
+)
 
 _BAD_STEP, _LAST_STEP = 5, 7
 _SETTINGS = ("sharding.tables={user: row_wise, item: table_wise, price_band: column_wise}", PATIENT)
@@ -126,3 +135,19 @@ def test_a_state_after_a_bad_gradient_is_not_saved(tmp_path: Path) -> None:
     assert codes(ended) == [4, 4]
     assert "the last gradient of the dense part is not finite" in ended[0].said
     assert checkpoints(tmp_path / "runs/test") == ["step-000000006"]
+
+
+def test_large_inputs_of_any_rank_are_named_before_the_learning_rates(tmp_path: Path) -> None:
+    """Raw numbers are more often to blame than a rate; here only the second rank reads them."""
+    log = click_log(1000)
+    price = log["price"].to_numpy().copy()
+    price[500:] = 3e38
+    log = log.set_column(log.schema.get_field_index("price"), "price", pa.array(price))
+    data = write_days(tmp_path / "log", {"2024-01-01": log})
+    tree = config_tree(data, tmp_path / "runs")
+    tree["data"]["eval"] = None
+    tree["features"][-1] = {"name": "raw_price", "kind": "dense", "column": "price"}
+    ended = launch_train(write_config(tree, tmp_path / "config.yaml"), PATIENT)
+    assert codes(ended) == [4, 4]
+    said = summary(tmp_path / "runs/test")["error"]
+    assert said.index("raw_price reaches 3e+38") < said.index("optimizer.*.lr")

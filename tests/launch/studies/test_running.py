@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -42,6 +43,23 @@ whole = pathlib.Path(sys.argv[1] + ".tmp")
 whole.write_text(str(os.getpid()))
 whole.rename(sys.argv[1] + ".started")
 time.sleep(60)
+"""
+
+# A study of one run, to be killed.
+_STUDY = """
+import sys
+from pathlib import Path
+from launch.studies import running
+from launch.studies.cells import cells_of
+from launch.studies.plan import make_plan
+
+folder = Path({folder!r})
+[file] = folder.glob("study*")
+plan = make_plan(file, [])
+[cell, *_] = cells_of(plan, folder / "out")
+cell.write_config(plan.configs[cell.name])
+running._command = lambda cell, *_: [sys.executable, "-c", {program!r}, str(cell.config_file)]
+running.run_cells(plan, [cell], 1, "")
 """
 
 
@@ -206,3 +224,22 @@ def test_the_environment_leaves_what_the_user_has_set() -> None:
         "MALLOC_TOP_PAD_": "1",
         "HOME": "/h",
     }
+
+
+def test_a_killed_study_leaves_no_run_behind(tmp_path: Path) -> None:
+    write_study(tmp_path, study_tree() | {"single_task": False})
+    study = subprocess.Popen(
+        [sys.executable, "-c", _STUDY.format(folder=str(tmp_path), program=_FOREVER)]
+    )
+    started: list[Path] = []
+    while not started:
+        assert study.poll() is None
+        time.sleep(0.05)
+        started = list(tmp_path.rglob("*.started"))
+    pid = int(started[0].read_text())
+    study.kill()
+    study.wait()
+    until = time.monotonic() + 15
+    while (state := Path(f"/proc/{pid}/stat")).exists() and ") Z" not in state.read_text():
+        assert time.monotonic() < until, "the run outlived its study"
+        time.sleep(0.05)

@@ -20,8 +20,14 @@ Struct = dict[int, Any]
 
 def read_struct(data: bytes, at: int = 0) -> Struct:
     """The struct that begins at `at`. Raises ValueError when there is none, or it is cut off."""
+    return read_struct_and_size(data, at)[0]
+
+
+def read_struct_and_size(data: bytes, at: int = 0) -> tuple[Struct, int]:
+    """As `read_struct`, and the bytes that the struct takes."""
     try:
-        return _struct(data, at, 0)[0]
+        found, end = _struct(data, at, 0)
+        return found, end - at
     except IndexError:
         raise ValueError("the Thrift structure is cut off") from None
 
