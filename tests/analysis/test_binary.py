@@ -72,8 +72,8 @@ def test_equals_scikit_learn(
 
 
 def _found(scores: list[float], labels: list[float], weights: list[float] | None = None) -> Any:
-    columns = (np.array(c, np.float32) for c in (scores, labels, weights or [1] * len(labels)))
-    return _values(Rows(*columns))
+    score, label, weight = np.array([scores, labels, weights or [1] * len(labels)], np.float32)
+    return _values(Rows(score, label, weight))
 
 
 def test_auc_by_hand() -> None:

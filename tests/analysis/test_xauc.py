@@ -20,8 +20,9 @@ Triples = list[tuple[int, int, int]]
 
 
 def _xauc(predictions: Any, labels: Any, weights: Any | None = None) -> float:
-    columns = (predictions, labels, np.ones(len(labels)) if weights is None else weights)
-    rows = Rows(*(np.asarray(column, np.float32) for column in columns))
+    weights = np.ones(len(labels)) if weights is None else weights
+    prediction, label, weight = np.array([predictions, labels, weights], np.float32)
+    rows = Rows(prediction, label, weight)
     found = watch_time_estimates(rows.take(rows.weights > 0))["xauc"].value
     assert found is not None
     return found
