@@ -65,7 +65,14 @@ class ScoreWriter:
         self._schema = pa.schema(fields)
         self._pending: list[pa.RecordBatch] = []
         self._num_pending = 0
-        self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
+        # Predictions hardly repeat: a dictionary of them takes longer and makes the file larger.
+        repeating = [f"column.{name}" for name in columns] or False
+        self._writer = pq.ParquetWriter(
+            self._temporary,
+            self._schema,
+            compression="lz4",
+            use_dictionary=repeating,  # pyright: ignore[reportArgumentType]
+        )
 
     def add(
         self,
