@@ -32,7 +32,7 @@ _ARMS = {
 # Each night's model is published: a first model of one day is no standard to hold the others to.
 _NO_LIMITS = (
     "nightly.gate.defaults={binary: {auc: null, ne: null, calibration: null}, "
-    "watch_time: {xauc: null}}",
+    "duration: {xauc: null}}",
     "nightly.gate.tasks={}",
     "nightly.gate.drift={max_psi: null, max_score_ratio: null, max_score_psi: null}",
 )

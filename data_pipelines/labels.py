@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from data_pipelines.due_labels import LabelTimes
 from marigold_rec.config import Config
-from marigold_rec.config.due import Due, event_time_of
-from marigold_rec.config.tasks import BinaryTask, Task
+from marigold_rec.config.due import Due
+from marigold_rec.config.label_kinds import LABEL_KINDS
+from marigold_rec.config.tasks import Task
 from marigold_rec.transforms import float64_values, lone_array
 
 
@@ -56,8 +57,8 @@ class LabelColumns:
     """Reads the labels of a config's tasks. Stateless, safe in threads.
 
     A label is observed where it is not null or NaN and `observed_if` (if any) is 1. An observed
-    label is invalid if it is not 0 or 1 (binary), or outside [0, max_s] (watch time): it counts as
-    unobserved. Labels that are not observed are not judged: any sentinel may stand there.
+    label that is not of its kind (see `config.label_kinds`) is invalid: it counts as unobserved.
+    Labels that are not observed are not judged: any sentinel may stand there.
     Where a split has a window of due times, labels that are not due in it are unobserved, and so is
     any label of a row without a time, which is invalid (see LabelTimes).
     A weight is invalid if it is null, NaN, infinite or negative: it becomes 0.
@@ -104,8 +105,9 @@ class LabelColumns:
                 due = self._times.look(table, rows, task, labels_B, observed_B)
                 labels_B, observed_B, no_event_B = due.labels_B, due.observed_B, due.has_no_event_B
                 by_time |= due.counts
-            valid_B = observed_B & _is_valid(task, labels_B) & ~no_event_B
-            what = f"tasks.{task.name}: labels in column {task.label!r}: {_wanted(task)}"
+            kind = LABEL_KINDS[task.kind]
+            valid_B = observed_B & kind.is_valid(task, labels_B) & ~no_event_B
+            what = f"tasks.{task.name}: labels in column {task.label!r}: {kind.expected(task)}"
             tallies.append(_tally(task.name, what, labels_B, observed_B, valid_B))
             np.copyto(labels_BT[:, index], labels_B, where=valid_B, casting="same_kind")
             observed_BT[:, index] = valid_B
@@ -140,17 +142,3 @@ def _tally(
 
 def _numbers(table: pa.Table, column: str) -> np.ndarray:
     return float64_values(lone_array(table.column(column)))
-
-
-def _is_valid(task: Task, labels_B: np.ndarray) -> np.ndarray:
-    if isinstance(task, BinaryTask):
-        return (labels_B == 0) | (labels_B == 1)
-    return (labels_B >= 0) & (labels_B <= task.max_s)
-
-
-def _wanted(task: Task) -> str:
-    if isinstance(task, BinaryTask):
-        column = event_time_of(task)
-        when = "" if column is None else f", and a 1 needs its time in column {column!r}"
-        return f"a binary label must be 0 or 1{when}"
-    return f"a watch time must lie in [0, max_s = {task.max_s:g}] seconds"

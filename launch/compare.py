@@ -14,6 +14,7 @@ from pathlib import Path
 
 from launch.exits import end_with
 from marigold_rec.errors import EXIT_DONE, ConfigError
+from marigold_rec.metrics import metric_of
 from marigold_rec.reporting.comparison import (
     Cell,
     Comparison,
@@ -21,7 +22,6 @@ from marigold_rec.reporting.comparison import (
     comparison_html,
     comparison_markdown,
 )
-from marigold_rec.reporting.glossary import metric_of
 from marigold_rec.reporting.runs import read_run
 from marigold_rec.reporting.wording import NOTHING, number, shown, signed
 from marigold_rec.reporting.write import write_whole

@@ -119,7 +119,15 @@ def _run(
             counts["data/skipped_files"] = {"train": len(data.train.skipped)}
         held_out = eval_reader(config, data, ranks)
         if held_out is not None and not outcome.was_stopped:
-            evaluation = evaluate(built.model, held_out, config.tasks, ranks, stop)
+            evaluation = evaluate(
+                built.model,
+                built.objective.network,
+                held_out,
+                config.tasks,
+                ranks,
+                stop,
+                run_folder=folder,
+            )
             log.scalars(outcome.step, evaluation.scalars)
             trainer.guard.look_at_the_end(outcome.step, evaluation.figures)
             counts["eval/counts"] = total_counts(held_out.counts, ranks)

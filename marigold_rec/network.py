@@ -86,6 +86,12 @@ class Network(nn.Module):
         return prediction_columns(dict(zip(self.tasks, self.task_heads, strict=True)))
 
     @property
+    def extra_columns(self) -> tuple[tuple[str, str], ...]:
+        """(task, column) of the predictions behind the tasks' expected values, in their order."""
+        heads = zip(self.tasks, self.task_heads, strict=True)
+        return tuple((task, column) for task, head in heads for column in head.columns[1:])
+
+    @property
     def shared_parameters(self) -> Mapping[str, nn.Parameter]:
         """The parameters through which more than one task's gradient flows, by name."""
         axes = self._axes()

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipelines.inputs.examples import Examples
-from marigold_rec.config.tasks import BinaryTask, Task
+from marigold_rec.config.label_kinds import has_classes
+from marigold_rec.config.tasks import Task
 from marigold_rec.transforms import lone_array
 
 _MANY_WITHOUT_1, _MANY_WITHOUT_0 = 10_000, 1_000
@@ -56,7 +57,7 @@ class LabelTally:
         if self._least < self._greatest:
             return
         only = self._least
-        if not isinstance(self._task, BinaryTask):
+        if not has_classes(self._task.kind):
             many = _FEW
             remedy = "is it the right column?"
         elif only == 0:

@@ -8,7 +8,8 @@ import pyarrow.types as pat
 
 from data_pipelines.labels import LabelColumns
 from data_pipelines.profile.moments import Moments
-from marigold_rec.config.tasks import BinaryTask, Task
+from marigold_rec.config.label_kinds import has_classes
+from marigold_rec.config.tasks import Task
 from marigold_rec.gating.profile import LabelProfile
 from marigold_rec.transforms import plain_type
 from marigold_rec.transforms.column_types import is_number
@@ -31,7 +32,7 @@ class LabelTally:
 
     def profile(self) -> LabelProfile:
         moments = self._moments
-        is_binary = isinstance(self._task, BinaryTask)
+        is_counted = has_classes(self._task.kind)
         return LabelProfile(
             kind=self._task.kind,
             column=self._task.label,
@@ -39,7 +40,7 @@ class LabelTally:
             invalid=self._invalid,
             mean=moments.mean if moments.count else None,
             std=moments.std if moments.count else None,
-            positives=round(moments.mean * moments.count) if is_binary else None,
+            positives=round(moments.mean * moments.count) if is_counted else None,
         )
 
 

@@ -167,20 +167,13 @@ def _label(task: Task) -> str:
 def _strange_figures(step: int, tasks: tuple[TaskReport, ...]) -> list[str]:
     """What no sound model shows: a leak, chance or worse, less than the mean alone says."""
     figures = [
-        TaskFigures(
+        TaskFigures.of(
             task.name,
             task.rows,
             task.positives,
-            auc=_value(task, "auc"),
+            {name: figure.value for name, figure in task.figures.items()},
             auc_high=task.figures["auc"].high if "auc" in task.figures else None,
-            ne=_value(task, "ne"),
-            calibration=_value(task, "calibration"),
-            r2=_value(task, "r2_log"),
         )
         for task in tasks
     ]
     return SanityGuard(step).look_at_the_end(step, figures)
-
-
-def _value(task: TaskReport, name: str) -> float | None:
-    return task.figures[name].value if name in task.figures else None

@@ -9,9 +9,11 @@ from marigold_rec.config.tasks import Task
 from marigold_rec.serving import Output
 
 
-def outputs_of(tasks: Sequence[Task], prediction_columns: Sequence[str]) -> tuple[Output, ...]:
+def outputs_of(
+    tasks: Sequence[Task], extra_columns: Sequence[tuple[str, str]]
+) -> tuple[Output, ...]:
     """In the tasks' order, each conversion over all rows behind its task; then the columns that
-    heads predict beside the expected value, each as <task>_<column>."""
+    heads predict beside the expected value (task, column), each as <task>_<column>."""
     named = [
         Output(
             name=target.name,
@@ -23,15 +25,14 @@ def outputs_of(tasks: Sequence[Task], prediction_columns: Sequence[str]) -> tupl
         for target in targets_of(tasks)
     ]
     by_name = {task.name: task for task in tasks}
-    for column in prediction_columns[len(tasks) :]:
-        task = next(task for name, task in by_name.items() if column.startswith(f"{name}_"))
+    for name, column in extra_columns:
         named.append(
             Output(
-                name=column,
-                kind=task.kind,
+                name=f"{name}_{column}",
+                kind=by_name[name].kind,
                 space="observed",
-                observed_if=task.observed_if,
-                factors=(column,),
+                observed_if=by_name[name].observed_if,
+                factors=(f"{name}_{column}",),
             )
         )
     return tuple(named)

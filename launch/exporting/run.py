@@ -103,7 +103,7 @@ def _described(config: Config, found: Found, network: Network) -> Artefact:
     return Artefact(
         predictions=network.prediction_columns,
         sequences=config.sequence_features,
-        outputs=outputs_of(config.tasks, network.prediction_columns),
+        outputs=outputs_of(config.tasks, network.extra_columns),
         features=config.features,
         columns=_columns(config, found),
         tables={},

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -21,7 +21,7 @@ from launch.nights.folder import NightFolder, night_folders
 from launch.nights.plan import ONE_DAY, Day, Days, NightPlan
 from marigold_rec.analysis.report import Report
 from marigold_rec.config.nightly import RecalibrationConfig
-from marigold_rec.config.tasks import BinaryTask, Task
+from marigold_rec.config.tasks import Task, logit_offset_of
 
 _Frozen = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,8 +63,10 @@ class Recalibration(BaseModel):
     """By task, for people."""
 
 
-def slow_tasks(tasks: Sequence[Task]) -> list[BinaryTask]:
-    return [task for task in tasks if isinstance(task, BinaryTask) and task.matures_h > 0]
+def slow_tasks(tasks: Sequence[Task]) -> dict[str, float]:
+    """The tasks whose labels mature and whose logits can be moved -> their own logit_offset."""
+    offsets = {task.name: logit_offset_of(task) for task in tasks if task.matures_h > 0}
+    return {name: offset for name, offset in offsets.items() if offset is not None}
 
 
 def days_to_mature(tasks: Sequence[Task]) -> int:
@@ -104,9 +106,9 @@ def recalibrate(
     found = _found(plan, folder, slow)
     offsets: dict[str, float] = {}
     sentences: dict[str, str] = {}
-    for task in slow:
-        own = [each for each in [*before, *found] if each.task == task.name]
-        offsets[task.name], sentences[task.name] = offset_of(rules, own, task.logit_offset)
+    for task, own_offset in slow.items():
+        own = [each for each in [*before, *found] if each.task == task]
+        offsets[task], sentences[task] = offset_of(rules, own, own_offset)
     made = Recalibration(found=tuple(found), offsets=offsets, sentences=sentences)
     write_durably(folder.recalibration_file, made.model_dump_json(indent=1) + "\n")
     return made
@@ -120,7 +122,7 @@ def read_recalibration(folder: NightFolder) -> Recalibration | None:
         return None
 
 
-def _found(plan: NightPlan, folder: NightFolder, slow: Sequence[BinaryTask]) -> list[Finding]:
+def _found(plan: NightPlan, folder: NightFolder, slow: Mapping[str, float]) -> list[Finding]:
     file = folder.served / "report.json"
     if plan.served is None or not file.exists():
         return []
@@ -129,22 +131,22 @@ def _found(plan: NightPlan, folder: NightFolder, slow: Sequence[BinaryTask]) -> 
         return []
     report = Report.model_validate_json(file.read_bytes())
     found: list[Finding] = []
-    for task in slow:
+    for task, own_offset in slow.items():
         for part in report.tasks:
-            if part.name != task.name or part.space != "observed" or not part.positives:
+            if part.name != task or part.space != "observed" or not part.positives:
                 continue
             calibration = part.figures["calibration"].value
             if not calibration or part.positives >= part.rows:
                 continue
             found.append(
                 Finding(
-                    task=task.name,
+                    task=task,
                     night=plan.served.model.night,
                     days=plan.served.days,
                     rows=part.rows,
                     positives=part.positives,
                     calibration=calibration,
-                    offset=of_model.offsets.get(task.name, task.logit_offset),
+                    offset=of_model.offsets.get(task, own_offset),
                 )
             )
     return found

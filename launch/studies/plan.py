@@ -6,24 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from launch.studies.study_file import SINGLE_TASK, BalancerEntry, StudyFile, read_study_file
 from marigold_rec.config import Config, load_config
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.errors import ConfigError
+from marigold_rec.metrics import metrics_of
 
-# Metric -> whether higher is better, by kind of task; the first is the default.
-_METRICS = {
-    "binary": {"auc": True, "log_loss": False, "ne": False},
-    "duration": {
-        "r2_log": True,
-        "xauc": True,
-        "spearman": True,
-        "mae_s": False,
-        "rmse_s": False,
-    },
-}
 # What a study sets itself: an override of these would be lost, or make all rows of the table alike.
 _OURS = ("run.name", "run.dir", "run.seed", "balancer")
 
@@ -110,6 +99,15 @@ def _single_task(common: Config, task: str) -> Config:
     return common.with_only_task(task)
 
 
+def _rankable(kind: str) -> dict[str, bool]:
+    """Metric -> whether higher is better, of those in summary.json; the first is the default."""
+    return {
+        name: metric.better == "higher"
+        for name, metric in metrics_of(kind).items()
+        if metric.is_summarized and metric.better in ("higher", "lower")
+    }
+
+
 def _columns(file: StudyFile, config: Config) -> tuple[tuple[Column, ...], list[str]]:
     names = config.task_names
     problems = [
@@ -124,7 +122,7 @@ def _columns(file: StudyFile, config: Config) -> tuple[tuple[Column, ...], list[
         problems.append(f"{file.config}: tasks: a study of balancers needs two tasks or more")
     columns = []
     for task in config.tasks:
-        known: dict[str, Any] = _METRICS[task.kind]
+        known = _rankable(task.kind)
         metric = file.metrics.get(task.name, next(iter(known)))
         if metric not in known:
             hint = did_you_mean(metric, known)

@@ -55,7 +55,8 @@ class StudyFile(Section):
     )
     reference: str = Field(description="Entry whose step time is 1, and that others differ from.")
     metrics: dict[str, str] = Field(
-        default_factory=dict, description="Task -> metric; default auc, or r2_log in seconds."
+        default_factory=dict,
+        description="Task -> metric; default: the headline of its kind of label (auc, xauc).",
     )
     front: tuple[str, str] | None = Field(
         default=None, description="Tasks of the Pareto picture; null: where balancers differ most."

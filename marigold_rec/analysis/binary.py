@@ -13,8 +13,9 @@ from marigold_rec.analysis.class_sums import ClassSums
 from marigold_rec.analysis.estimate import Estimate
 from marigold_rec.analysis.ranking import Ranking
 from marigold_rec.analysis.rows import Rows
+from marigold_rec.metrics import computed_by
 
-FIGURES = ("auc", "pr_auc", "log_loss", "ne", "rig", "calibration", "ece")
+FIGURES = computed_by(f"{__name__}:binary_estimates")
 
 
 def binary_estimates(
@@ -23,7 +24,7 @@ def binary_estimates(
     """FIGURES of these rows.
 
     auc: a tie of a positive and a negative counts half. pr_auc: average precision, sum over the
-    scores of (rise of the recall) * precision. log_loss: nats, clipped as in marigold_rec.metrics.
+    scores of (rise of the recall) * precision. log_loss: nats, clipped by LOG_LOSS_CLIP.
     ne: log loss / entropy of the base rate. rig: 1 - ne. calibration: weighted sum of scores / of
     labels. ece: mean |mean score - base rate| over the bins of a `Ranking`, without an interval as
     it has kinks.

@@ -20,6 +20,7 @@ from marigold_rec.analysis.codes import columns_by_code, float_bits, num_codes, 
 from marigold_rec.analysis.estimate import Estimate
 from marigold_rec.analysis.pairs_by_user import pairs_by_user
 from marigold_rec.analysis.rows import Float64s, Rows
+from marigold_rec.metrics import computed_by
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -39,7 +40,7 @@ def gauc_estimates(
     `num_users`: length of the influences (default: the largest number of a user + 1). `sums`: of
     these rows, where they are at hand. Memory beyond `rows`: 8 bytes a row, 80 a user.
     """
-    names = ("gauc", "gauc_unweighted", "gauc_user_share", "gauc_row_share")
+    names = computed_by(f"{__name__}:gauc_estimates")
     if rows.user_N is None:
         return dict.fromkeys(names, Estimate(None, reason=NO_USER))
     if (reason := no_figure(rows, 1)) is not None:
@@ -62,7 +63,7 @@ def gauc_estimates(
 def gxauc_estimates(rows: Rows, num_users: int | None = None) -> dict[str, Estimate]:
     """Of a watch time: gxauc, the XAUC within each user, averaged with the weight of their rows.
 
-    Over the users with at least two different labels. See `metrics.ordered_pairs` for XAUC.
+    Over the users with at least two different labels. See `analysis.pairs` for XAUC.
 
     `num_users`: as of `gauc_estimates`. Memory beyond `rows`: 8 bytes a row, 40 a user.
     """

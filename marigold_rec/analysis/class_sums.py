@@ -44,7 +44,7 @@ class ClassSums:
     """Of its positives."""
     score_C: Float64s
     loss_C: Float64s
-    """Log loss in nats, clipped as in marigold_rec.metrics."""
+    """Log loss in nats, clipped by LOG_LOSS_CLIP."""
     auc_C: Float64s | None
     """Within the user, ties half; NaN where it has one class only. None: there are no users."""
 

@@ -13,39 +13,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtr, ndtri
 
 from marigold_rec.analysis.rows import Float64s, Rows
+from marigold_rec.metrics import Scale
 
-Scale = Literal["logit", "log", "plain"]
 Complex128s = NDArray[np.complex128]
-
-SCALES: dict[str, Scale] = {
-    "auc": "logit",
-    "pr_auc": "logit",
-    "xauc": "logit",
-    "gauc": "logit",
-    "gauc_unweighted": "logit",
-    "gauc_user_share": "logit",
-    "gauc_row_share": "logit",
-    "gxauc": "logit",
-    "ndcg": "logit",
-    "mrr": "logit",
-    "slates_share": "logit",
-    "ece": "log",
-    "log_loss": "log",
-    "ne": "log",
-    "calibration": "log",
-    "mae_s": "log",
-    "rmse_s": "log",
-    "rig": "plain",
-    "r2_log": "plain",
-}
-"""Where a figure's distribution is closest to normal, and its interval stays within its range."""
 
 _ROUNDING = 1e-12
 """A standard error below this share of its figure is what float64 left of an exact 0."""

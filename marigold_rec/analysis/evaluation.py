@@ -12,33 +12,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_rec.analysis.binary_report import binary_report
 from marigold_rec.analysis.codes import Codes, num_codes
-from marigold_rec.analysis.curves import watch_time_curves
 from marigold_rec.analysis.estimate import (
     Estimate,
     detectable_difference,
     standard_error,
 )
-from marigold_rec.analysis.figures import HEADLINE, estimates, figures, slates
-from marigold_rec.analysis.report import Curves, Detectable, Slice, TaskReport
+from marigold_rec.analysis.figures import estimates_and_curves, figures
+from marigold_rec.analysis.report import Detectable, Slice, TaskReport
 from marigold_rec.analysis.row_arrays import all_rows, rows_where, taken, without_ones
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.slice_reports import TaskRows, slice_reports, worst_first
 from marigold_rec.analysis.slicing import Slicing
 from marigold_rec.analysis.targets import Target
+from marigold_rec.config.label_kinds import LABEL_KINDS
+from marigold_rec.metrics import headline_of
 
 
 @dataclass(frozen=True)
 class Settings:
     """How rows are taken together, and what is told of them."""
 
-    user_N: Codes | None
-    group_N: Codes | None
-    slicings: tuple[Slicing, ...]
-    ndcg_at: tuple[int, ...]
-    confidence: float
+    user_N: Codes | None = None
+    group_N: Codes | None = None
+    slicings: tuple[Slicing, ...] = ()
+    ndcg_at: tuple[int, ...] = ()
+    confidence: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -63,31 +63,26 @@ def judge(
     slices: list[Slice] = []
     weight_N = model.weight()
     for target in targets:
+        rows, which = observed_rows(model, target, weight_N, settings)
         old = None
         old_target = old_targets.get(target.name)
         if baseline is not None and old_target is not None and old_target.kind == target.kind:
-            old = old_target.score(baseline)
-        rows = _task_rows(model, target, old, weight_N, settings)
-        report, whole = _task_report(target, rows, settings)
+            old = rows.with_scores(*_scores(baseline, old_target, which))
+        task_rows = TaskRows(target.name, target.kind, rows, old, which)
+        report, whole = _task_report(target, task_rows, settings)
         tasks.append(report)
-        slices += slice_reports(
-            rows,
-            whole,
-            settings.slicings,
-            confidence=settings.confidence,
-            ndcg_at=settings.ndcg_at,
-        )
+        slices += slice_reports(task_rows, whole, settings.slicings, confidence=settings.confidence)
     return Judged(tuple(tasks), worst_first(slices))
 
 
-def _task_rows(
-    model: ScoreFiles,
+def observed_rows(
+    files: ScoreFiles,
     target: Target,
-    old_score_N: NDArray[np.float32] | None,
     weight_N: NDArray[np.float32] | None,
     settings: Settings,
-) -> TaskRows:
-    label_N = target.label_of(model)
+) -> tuple[Rows, NDArray[np.intp] | slice]:
+    """The rows of positive weight whose label is observed, and their places among all."""
+    label_N = target.label_of(files)
 
     def is_judged(part: slice) -> NDArray[np.bool_]:
         is_known_n = ~np.isnan(label_N[part])
@@ -98,24 +93,34 @@ def _task_rows(
     if not all_rows(len(label_N), is_judged):
         which = rows_where(len(label_N), is_judged)
     weight = None if weight_N is None else without_ones(taken(weight_N, which))
-    new = Rows(
-        score_N=taken(target.score(model), which),
+    score_n, columns = _scores(files, target, which)
+    rows = Rows(
+        score_N=score_n,
+        columns=columns,
+        ndcg_at=settings.ndcg_at,
         label_N=taken(label_N, which),
         weight_N=weight,
         user_N=None if settings.user_N is None else taken(settings.user_N, which),
         group_N=None if settings.group_N is None else taken(settings.group_N, which),
     )
-    old = None if old_score_N is None else new.with_scores(taken(old_score_N, which))
-    return TaskRows(target.name, target.kind, new, old, which)
+    return rows, which
+
+
+def _scores(
+    files: ScoreFiles, target: Target, which: NDArray[np.intp] | slice
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """A model's predictions of some rows, and its other columns."""
+    others = target.columns(files)
+    return taken(target.score(files), which), {n: taken(c, which) for n, c in others.items()}
 
 
 def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[TaskReport, Estimate]:
     """And the headline estimate over all rows."""
-    new, curves = _figures_and_curves(target, rows.new, settings)
+    new, curves = estimates_and_curves(target.kind, rows.new, settings.confidence)
     old, old_curves = None, None
     if rows.old is not None:
-        old, old_curves = _figures_and_curves(target, rows.old, settings)
-    headline = HEADLINE[target.kind]
+        old, old_curves = estimates_and_curves(target.kind, rows.old, settings.confidence)
+    headline = headline_of(target.kind)
     users = rows.new.user_N
     report = TaskReport(
         name=target.name,
@@ -125,7 +130,7 @@ def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[Ta
         observed_if=target.observed_if,
         rows=len(rows.new),
         users=None if users is None else _num_distinct(users),
-        positives=int(np.count_nonzero(rows.new.label_N)) if target.kind == "binary" else None,
+        positives=num_positives(target, rows.new),
         figures=figures(new, old, settings.confidence),
         detectable=_detectable(headline, new[headline], None if old is None else old[headline]),
         curves=curves,
@@ -134,19 +139,15 @@ def _task_report(target: Target, rows: TaskRows, settings: Settings) -> tuple[Ta
     return report, new[headline]
 
 
+def num_positives(target: Target, rows: Rows) -> int | None:
+    """None where labels have no classes."""
+    return int(np.count_nonzero(rows.label_N)) if LABEL_KINDS[target.kind].has_classes else None
+
+
 def _num_distinct(code_N: Codes) -> int:
     is_there = np.zeros(num_codes(code_N), np.bool_)
     is_there[code_N] = True
     return int(np.count_nonzero(is_there))
-
-
-def _figures_and_curves(
-    target: Target, rows: Rows, settings: Settings
-) -> tuple[dict[str, Estimate], Curves]:
-    if target.kind == "duration":
-        return estimates(target.kind, rows), watch_time_curves(rows)
-    found, curves = binary_report(rows, settings.confidence)
-    return found | slates(rows, settings.ndcg_at), curves
 
 
 def _detectable(metric: str, new: Estimate, old: Estimate | None) -> Detectable | None:

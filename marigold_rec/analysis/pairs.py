@@ -1,8 +1,9 @@
 """For each row, with how much of the others its prediction agrees: XAUC by row, in O(N log N).
 
-marigold_rec/metrics/ordered_pairs.py counts the pairs of all rows together; the influence of a user
-needs each row's own. Here too a tie of the predictions counts half, pairs of equal labels do not
-count, and a row of weight w counts as w rows.
+XAUC (Zhan et al., KDD 2022, "Deconfounding Duration Bias in Watch-time Prediction for Video
+Recommendation") is the share of pairs of rows with different labels whose predictions are in the
+same order. Here all pairs are counted instead of a sample, each row's own since the influence of a
+user needs them; a tie of the predictions counts half, and a row of weight w counts as w rows.
 
 Two orders without ties make it simple. P: by prediction, then by label. R: by label, then by
 prediction. A row with a lower R and a later P then has a smaller label and a higher prediction,

@@ -1,7 +1,9 @@
 """How many pairs of rows of the same user a prediction orders as their label does; O(n log n).
 
-The algorithm of `metrics.ordered_pairs`, with the users as its first groups: one pass per bit of
-the labels' ranks, here the ranks within the user, so a user with few rows takes few passes.
+One pass per bit of the labels' ranks within the user, from the highest. A user's rows stand in
+groups of equal higher bits, in each of them by prediction. Two ranks differ first at exactly one
+bit, and until there both rows are in one group: so every pair is counted once. A pass then splits
+its groups by its bit. A user with few rows takes few passes.
 
 Shapes: n rows of whole users, which are numbered 0 .. u-1 and ascend.
 """

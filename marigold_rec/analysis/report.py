@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from marigold_rec.config.label_kinds import Kind
+
 FORMAT = 1
 
 
@@ -74,7 +76,7 @@ class Detectable(_Part):
 
 class TaskReport(_Part):
     name: str
-    kind: Literal["binary", "duration"]
+    kind: Kind
     space: Literal["observed", "all"] = Field(
         description="all: p(click) * p(conversion | click) over all rows (CTCVR), say."
     )

@@ -5,7 +5,8 @@ Shapes: N rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ class Rows:
     every row is then a cluster of its own, and there are no figures by user."""
     group_N: NDArray[np.int32] | None = None
     """Slate of each row, numbered alike. None: there are none."""
+    ndcg_at: tuple[int, ...] = ()
+    """The depths of NDCG within slates."""
+    columns: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """What the head predicts beside the expected value, by the column's name: p90, say."""
 
     def __len__(self) -> int:
         return len(self.score_N)
@@ -44,14 +49,21 @@ class Rows:
     def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Rows:
         """These rows only."""
         row_n = np.flatnonzero(which) if which.dtype == np.bool_ else which.astype(np.intp)
-        columns = {
-            name: taken(column, row_n) for name, column in vars(self).items() if column is not None
+        arrays = {
+            name: taken(column, row_n)
+            for name, column in vars(self).items()
+            if isinstance(column, np.ndarray)
         }
-        return replace(self, **columns)
+        columns = {name: taken(column, row_n) for name, column in self.columns.items()}
+        return replace(self, **arrays, columns=columns)
 
-    def with_scores(self, score_N: NDArray[np.float32]) -> Rows:
+    def with_scores(
+        self,
+        score_N: NDArray[np.float32],
+        columns: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> Rows:
         """The same rows, scored by another model."""
-        return replace(self, score_N=score_N)
+        return replace(self, score_N=score_N, columns=columns or {})
 
     def with_users(self, user_N: NDArray[np.int32]) -> Rows:
         return replace(self, user_N=user_N)

@@ -3,12 +3,15 @@
 | column | type | meaning |
 |---|---|---|
 | `score.<task>` | float32 | prediction in the label's units |
+| `score.<task>.<column>` | float32 | what its head predicts beside: p90, say |
 | `label.<task>` | float32 | null where not observed |
 | `weight` | float32 | of the row |
 | `column.<name>` | as in the log | users, slates, slices |
 
 The parts, in the order of the ranks, hold the rows in the order of the split's files, whatever the
 number of ranks: the analysis sees the same rows in the same order.
+
+Shapes: B rows of a batch, T tasks, P predictions.
 """
 
 from __future__ import annotations
@@ -47,33 +50,43 @@ class ScoreWriter:
         world_size: int,
         tasks: Sequence[str],
         columns: Mapping[str, pa.DataType],
+        extra: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """`folder` must be there. `columns`: what travels along, by name."""
+        """`folder` must be there. `columns`: what travels along, by name. `extra`: (task, column)
+        of the predictions that come behind the tasks' expected values."""
         self._final = folder / f"part-{rank:05d}-of-{world_size:05d}.parquet"
         self._temporary = self._final.with_suffix(".tmp")
         self._tasks = tuple(tasks)
         self._columns = tuple(columns)
-        fields = [("weight", pa.float32())]
-        for task in tasks:
-            fields += [(f"score.{task}", pa.float32()), (f"label.{task}", pa.float32())]
+        self._scores = [f"score.{task}" for task in tasks] + [f"score.{t}.{c}" for t, c in extra]
+        labels = [f"label.{task}" for task in tasks]
+        fields = [(name, pa.float32()) for name in ("weight", *self._scores, *labels)]
         fields += [(f"column.{name}", kind) for name, kind in columns.items()]
         self._schema = pa.schema(fields)
         self._pending: list[pa.RecordBatch] = []
         self._num_pending = 0
-        self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
+        # Predictions hardly repeat: a dictionary of them takes longer and makes the file larger.
+        repeating = [f"column.{name}" for name in columns] or False
+        self._writer = pq.ParquetWriter(
+            self._temporary,
+            self._schema,
+            compression="lz4",
+            use_dictionary=repeating,  # pyright: ignore[reportArgumentType]
+        )
 
     def add(
         self,
-        scores_BT: NDArray[np.float32],
+        scores_BP: NDArray[np.float32],
         labels_BT: NDArray[np.float32],
         observed_BT: NDArray[np.bool_],
         weights_B: NDArray[np.float32],
         columns: Mapping[str, pa.Array],
     ) -> None:
         arrays: list[pa.Array] = [pa.array(weights_B)]
-        for i in range(len(self._tasks)):
-            arrays.append(pa.array(scores_BT[:, i]))
-            arrays.append(pa.array(labels_BT[:, i], mask=~observed_BT[:, i]))
+        arrays += [pa.array(scores_BP[:, i]) for i in range(len(self._scores))]
+        arrays += [
+            pa.array(labels_BT[:, i], mask=~observed_BT[:, i]) for i in range(len(self._tasks))
+        ]
         arrays += [columns[name] for name in self._columns]
         self._pending.append(pa.record_batch(arrays, schema=self._schema))
         self._num_pending += len(weights_B)
@@ -112,8 +125,14 @@ class ScoreFiles:
         """None: all weigh 1."""
         return without_ones(self._floats("weight"))
 
-    def score(self, task: str) -> NDArray[np.float32]:
-        return self._floats(f"score.{task}")
+    def score(self, task: str, column: str = "") -> NDArray[np.float32]:
+        """`column` "": the expected value; see `columns_of`."""
+        return self._floats(f"score.{task}.{column}" if column else f"score.{task}")
+
+    def columns_of(self, task: str) -> tuple[str, ...]:
+        """What its head predicts beside the expected value."""
+        names, prefix = pq.read_schema(self._parts[0]).names, f"score.{task}."
+        return tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
     def label(self, task: str) -> NDArray[np.float32]:
         """NaN where not observed."""

@@ -36,9 +36,10 @@ _Ints = NDArray[np.int64]
 
 
 def slate_estimates(
-    rows: Rows, k: tuple[int, ...], num_users: int | None = None
+    rows: Rows, k: tuple[int, ...] | None = None, num_users: int | None = None
 ) -> dict[str, Estimate]:
-    """ndcg@k for each `k`, mrr (1 / rank of the first positive), slates_share.
+    """ndcg@k for each `k` (default: the rows' `ndcg_at`), mrr (1 / rank of the first positive),
+    slates_share.
 
     The gain of a positive is 1, its discount 1 / log2(rank + 1). The influence of a slate is that
     of its first row's user (the rows of a slate should all be one user's); where users are not
@@ -46,6 +47,7 @@ def slate_estimates(
     (default: the largest number of a user + 1). Memory beyond `rows`: 16 bytes a row, 8 a slate for
     each figure, and the influences.
     """
+    k = rows.ndcg_at if k is None else k
     if any(size < 1 for size in k):
         raise ValueError(f"k of ndcg@k must be at least 1; found {k}")
     names = (*(f"ndcg@{size}" for size in k), "mrr", "slates_share")

@@ -18,11 +18,13 @@ from scipy.stats import false_discovery_control
 
 from marigold_rec.analysis.codes import Codes, num_codes
 from marigold_rec.analysis.estimate import Difference, Estimate, difference
-from marigold_rec.analysis.figures import HEADLINE, Kind, estimates, figures
+from marigold_rec.analysis.figures import estimates, figures
 from marigold_rec.analysis.report import Slice
 from marigold_rec.analysis.row_arrays import chunks, empty, rows_where, taken
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.slicing import Slicing
+from marigold_rec.config.label_kinds import LABEL_KINDS, Kind
+from marigold_rec.metrics import headline_of
 
 _MIN_USERS = 20
 """Of each class: a slice with fewer is shown and not tested. The spread of two positives says
@@ -49,7 +51,6 @@ def slice_reports(
     slicings: Sequence[Slicing],
     *,
     confidence: float,
-    ndcg_at: tuple[int, ...],
 ) -> Iterator[Slice]:
     """`whole`: the headline figure over all of the task's rows. q-values are not set yet."""
     for slicing in slicings:
@@ -57,7 +58,7 @@ def slice_reports(
         for code, value in enumerate(slicing.values):
             place_n = _rows_of(code_N, code)
             if len(place_n):
-                yield _slice_report(task, whole, slicing.name, value, place_n, confidence, ndcg_at)
+                yield _slice_report(task, whole, slicing.name, value, place_n, confidence)
 
 
 def _rows_of(code_N: NDArray[np.int32], code: int) -> NDArray[np.intp]:
@@ -97,7 +98,6 @@ def _slice_report(
     value: str,
     place_n: NDArray[np.intp],
     confidence: float,
-    ndcg_at: tuple[int, ...],
 ) -> Slice:
     rows = task.new.take(place_n)
     users = None
@@ -105,17 +105,19 @@ def _slice_report(
         # Numbered anew: influences as long as all users, for each slice, would cost too much.
         users, user_N = _numbered_anew(rows.user_N)
         rows = rows.with_users(user_N)
-    new = estimates(task.kind, rows, ndcg_at)
+    new = estimates(task.kind, rows)
     old = None
     if task.old is not None:
-        old = estimates(task.kind, rows.with_scores(taken(task.old.score_N, place_n)), ndcg_at)
-    metric = HEADLINE[task.kind]
+        before = task.old.take(place_n)
+        old = estimates(task.kind, rows.with_scores(before.score_N, before.columns))
+    metric = headline_of(task.kind)
+    has_classes = LABEL_KINDS[task.kind].has_classes
     if old is not None:
         found = difference(new[metric], old[metric], confidence)
     else:
         clusters = place_n if users is None else users
         found = _against_whole(new[metric], whole, clusters, confidence)
-    if found is not None and not _is_testable(task.kind, rows):
+    if found is not None and not _is_testable(rows, has_classes):
         found = Difference(found.delta, None, None, None)
     return Slice(
         name=name,
@@ -123,7 +125,7 @@ def _slice_report(
         task=task.name,
         rows=len(rows),
         users=None if users is None else len(users),
-        positives=int(np.count_nonzero(rows.label_N)) if task.kind == "binary" else None,
+        positives=int(np.count_nonzero(rows.label_N)) if has_classes else None,
         figures=figures(new, old, confidence),
         metric=metric,
         against="all rows" if old is None else "baseline",
@@ -171,13 +173,13 @@ def _log_odds(found: Estimate) -> Estimate | None:
     )
 
 
-def _is_testable(kind: Kind, rows: Rows) -> bool:
+def _is_testable(rows: Rows, has_classes: bool) -> bool:
     of_class_C = np.zeros((2, len(rows) if rows.user_N is None else num_codes(rows.user_N)), bool)
     for part in chunks(len(rows)):
-        is_one_n = rows.label_N[part] != 0 if kind == "binary" else np.zeros(1, bool)
+        is_one_n = rows.label_N[part] != 0 if has_classes else np.zeros(1, bool)
         cluster_n = np.arange(part.start, part.stop) if rows.user_N is None else rows.user_N[part]
         of_class_C[is_one_n.astype(np.intp), cluster_n] = True
-    classes = of_class_C if kind == "binary" else of_class_C[:1]
+    classes = of_class_C if has_classes else of_class_C[:1]
     return bool((np.count_nonzero(classes, axis=1) >= _MIN_USERS).all())
 
 

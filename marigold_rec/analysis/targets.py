@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from marigold_rec.analysis.row_arrays import chunks
 from marigold_rec.analysis.score_files import ScoreFiles
+from marigold_rec.config.label_kinds import Kind, has_classes
 from marigold_rec.config.tasks import Task
 
 
@@ -25,7 +26,7 @@ class Target:
     """One thing that is predicted. `tasks`: the factors of the prediction, the condition first."""
 
     name: str
-    kind: Literal["binary", "duration"]
+    kind: Kind
     space: Literal["observed", "all"]
     label: str
     observed_if: str | None
@@ -37,6 +38,12 @@ class Target:
         for task in self.tasks[1:]:
             score_N *= files.score(task)
         return score_N
+
+    def columns(self, files: ScoreFiles) -> dict[str, NDArray[np.float32]]:
+        """What the head predicts beside the expected value, by column; nothing for a product."""
+        task, *others = self.tasks
+        names = () if others else files.columns_of(task)
+        return {name: files.score(task, name) for name in names}
 
     def label_of(self, files: ScoreFiles) -> NDArray[np.float32]:
         """float32 [N]; NaN where not observed."""
@@ -78,7 +85,7 @@ def _targets(task: Task, tasks: Sequence[Task], has_due: bool) -> Iterator[Targe
         return
     yield Target(
         f"{task.name} over all rows",
-        "binary",
+        task.kind,
         "all",
         " and ".join(step.label for step in chain),
         None,
@@ -94,7 +101,7 @@ def _funnel(task: Task, tasks: Sequence[Task]) -> list[Task] | None:
     while chain[0].given is not None:
         chain.insert(0, by_name[chain[0].given])
     is_whole = len(chain) > 1 and chain[0].observed_if is None
-    return chain if is_whole and all(step.kind == "binary" for step in chain) else None
+    return chain if is_whole and all(has_classes(step.kind) for step in chain) else None
 
 
 def _matures_alike(chain: Sequence[Task]) -> bool:

@@ -1,4 +1,4 @@
-"""The figures of a task in seconds, each with its exact derivative in the rows' weights.
+"""The figures of a duration in seconds, each with its exact derivative in the rows' weights.
 
 Shapes: N rows, n of them in a chunk, C clusters.
 """
@@ -13,16 +13,20 @@ from marigold_rec.analysis.estimate import ClusterSums, Estimate, weights
 from marigold_rec.analysis.pairs import pairs_of_rows
 from marigold_rec.analysis.row_arrays import chunks
 from marigold_rec.analysis.rows import Float64s, Rows
+from marigold_rec.analysis.spearman import spearman_estimate
+from marigold_rec.metrics import METRICS, computed_by
 
-FIGURES = ("mae_s", "rmse_s", "r2_log", "xauc")
+FIGURES = computed_by(f"{__name__}:watch_time_estimates")
+
+_OF_SPREAD = tuple(name for name in FIGURES if METRICS[name].needs == "spread")
 
 
 def watch_time_estimates(rows: Rows, num_clusters: int | None = None) -> dict[str, Estimate]:
     """FIGURES of these rows.
 
     mae_s, rmse_s: seconds. r2_log: 1 - squared error / variance, both of log(1+s). xauc: share of
-    the pairs with different labels that the predictions order alike, ties half. An rmse_s of 0 has
-    no derivative, hence no influence.
+    the pairs with different labels that the predictions order alike, ties half. spearman: rank
+    correlation. An rmse_s of 0 has no derivative, hence no influence.
 
     `num_clusters`: length of the influences, see ClusterSums. Memory: about 60 bytes per row while
     counting pairs, and 8 per cluster for each of at most seven columns.
@@ -34,6 +38,7 @@ def watch_time_estimates(rows: Rows, num_clusters: int | None = None) -> dict[st
     found = {}
     if "xauc" not in reasons:
         found["xauc"] = _xauc(rows, clusters)
+        found["spearman"] = spearman_estimate(rows, clusters)
     weight_C, absolute_C, squared_C = (clusters.zeros() for _ in range(3))
     for part in chunks(len(rows)):
         weight_n, of_n = weights(rows, part), clusters.of(part)
@@ -62,7 +67,7 @@ def _reasons(rows: Rows) -> dict[str, str]:
     if num_invalid:
         return dict.fromkeys(FIGURES, f"{num_invalid} predictions are not finite numbers >= 0")
     if rows.label_N.min() == rows.label_N.max():
-        return dict.fromkeys(("r2_log", "xauc"), f"all labels are {rows.label_N[0]:g} s")
+        return dict.fromkeys(_OF_SPREAD, f"all labels are {rows.label_N[0]:g} s")
     return {}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from marigold_rec.config.balancers import MarigoldBalancerConfig, StaticBalancerConfig
 from marigold_rec.config.components import HEADS, component_class, component_name
 from marigold_rec.config.due import event_time_of
+from marigold_rec.config.label_kinds import LABEL_KINDS, has_classes
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.schema import Config
 from marigold_rec.config.window_figures import window_figures
@@ -121,10 +122,10 @@ def _funnel(config: Config) -> list[str]:
                 f"tasks.{task.name}.given: must name an earlier task of this list, found "
                 f"{task.given!r}; {did_you_mean(task.given, earlier)}"
             )
-        elif task.given is not None and earlier[task.given] != "binary":
+        elif task.given is not None and not has_classes(earlier[task.given]):
             problems.append(
                 f"tasks.{task.name}.given: task {task.given!r} is of kind {earlier[task.given]}; "
-                "name one of kind binary"
+                f"name one of kind {' or '.join(filter(has_classes, LABEL_KINDS))}"
             )
         elif task.given is not None:
             label = next(t.label for t in config.tasks if t.name == task.given)

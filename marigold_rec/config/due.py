@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Iterable
 
 from marigold_rec.config.schema import Config
-from marigold_rec.config.tasks import BinaryTask, Task
+from marigold_rec.config.tasks import Task
 
 Due = tuple[datetime.datetime, datetime.datetime]
 """[since, until), both with a time zone; as SplitConfig.due holds it."""
@@ -51,7 +51,7 @@ def days_for_due(
 
 def event_time_of(task: Task) -> str | None:
     """The column of when the label's event happened, for the tasks that have one."""
-    return task.event_time if isinstance(task, BinaryTask) else None
+    return getattr(task, "event_time", None)  # not every kind of label is an event
 
 
 def needs_time(config: Config) -> bool:

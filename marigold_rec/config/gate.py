@@ -5,11 +5,13 @@ Every limit can be null: then it is off. Shares and relative figures are fractio
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from marigold_rec.config.label_kinds import LABEL_KINDS, Kind
 from marigold_rec.config.section import Section
+from marigold_rec.metrics import metrics_of
 
 
 class FigureRule(Section):
@@ -59,31 +61,14 @@ FigureRules = dict[str, FigureRule | None]
 """By the figure's name in report.json; null: no rule."""
 
 
-def _binary_rules() -> FigureRules:
-    return {
-        "auc": FigureRule(min_delta=-0.005),
-        "ne": FigureRule(max_delta=0.03),
-        "calibration": FigureRule(within=(0.67, 1.5), on="evaluation"),
-    }
+def default_rules(kind: Kind) -> FigureRules:
+    """The built-in rules of a kind of label: those of its metrics."""
+    return {n: FigureRule(**metric.gate) for n, metric in metrics_of(kind).items() if metric.gate}
 
 
-def _duration_rules() -> FigureRules:
-    return {"xauc": FigureRule(min_delta=-0.005)}
-
-
-class DefaultRules(Section):
-    """For every task of a kind. A task's own rules are laid over them, figure by figure."""
-
-    binary: FigureRules = Field(
-        default_factory=_binary_rules, description="Laid over the built-in rules likewise."
-    )
-    duration: FigureRules = Field(default_factory=_duration_rules, description="Likewise.")
-
-    @field_validator("binary", "duration", mode="after")
-    @classmethod
-    def _over_the_built_in(cls, given: FigureRules, info: ValidationInfo) -> FigureRules:
-        # Else a rule for one figure would silently take away those of the others.
-        return (_binary_rules() if info.field_name == "binary" else _duration_rules()) | given
+def _over_the_built_in(given: dict[Kind, FigureRules]) -> dict[Kind, FigureRules]:
+    # Else a rule for one figure would silently take away those of the others.
+    return {kind: default_rules(kind) | given.get(kind, {}) for kind in LABEL_KINDS}
 
 
 class DataLimits(Section):
@@ -182,7 +167,11 @@ class GateConfig(Section):
         description="interval: a figure fails where its whole confidence interval lies beyond the "
         "limit, so that only what is shown to be worse is refused; value: where the figure does.",
     )
-    defaults: DefaultRules = DefaultRules()
+    defaults: Annotated[dict[Kind, FigureRules], AfterValidator(_over_the_built_in)] = Field(
+        default_factory=lambda: _over_the_built_in({}),
+        description="Rules for every task of a kind of label, by figure, laid over the built-in "
+        "ones. A task's own rules are laid over them.",
+    )
     tasks: dict[str, FigureRules] = Field(
         default={}, description="A task's own rules, by figure: laid over the defaults of its kind."
     )

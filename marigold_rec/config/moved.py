@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from marigold_rec.config.label_kinds import has_classes
+
 _TRUNK = (
     "name",
     "experts",
@@ -45,7 +47,7 @@ def _of_tasks(tasks: Any) -> Iterator[str]:
             if key in _TASK:
                 yield f"{where}.{key} has moved to {where}.{_TASK[key]}"
         before = named_by_label.get(_text(task.get("observed_if")))
-        if before is not None and task.get("given") is None and task.get("kind") == "binary":
+        if before is not None and task.get("given") is None and has_classes(task.get("kind")):
             yield (
                 f"{where}.observed_if: {task['observed_if']} is the label of task {before}: write "
                 f"given: {before} instead"
@@ -55,8 +57,9 @@ def _of_tasks(tasks: Any) -> Iterator[str]:
 def _of_gate(tree: Mapping[str, Any]) -> Iterator[str]:
     nightly = tree.get("nightly")
     gate = nightly.get("gate") if isinstance(nightly, Mapping) else None
-    if isinstance(gate, Mapping) and "watch_time" in gate:
-        yield "nightly.gate.watch_time has moved to nightly.gate.duration"
+    defaults = gate.get("defaults") if isinstance(gate, Mapping) else None
+    if isinstance(defaults, Mapping) and "watch_time" in defaults:
+        yield "nightly.gate.defaults.watch_time has moved to nightly.gate.defaults.duration"
 
 
 def _is_list(value: Any) -> bool:

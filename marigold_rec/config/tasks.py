@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field
 
 from marigold_rec.config.components import HeadField, LossField
+from marigold_rec.config.label_kinds import LABEL_KINDS
 from marigold_rec.config.names import Name
 from marigold_rec.config.section import Section
 
@@ -37,7 +38,7 @@ class BinaryTask(_Task):
     """A label of 0 or 1; predictions are probabilities."""
 
     kind: Literal["binary"]
-    head: HeadField = cast(Any, {"name": "logistic"})
+    head: HeadField = cast(Any, {"name": LABEL_KINDS["binary"].head})
     event_time: str | None = Field(
         default=None,
         description="Column of when a label of 1 came true (conversion_time_ms, say): later than "
@@ -56,10 +57,15 @@ class DurationTask(_Task):
     """A duration in seconds, such as watch time; predictions are in seconds."""
 
     kind: Literal["duration"]
-    head: HeadField = cast(Any, {"name": "log_mse"})
+    head: HeadField = cast(Any, {"name": LABEL_KINDS["duration"].head})
     max_s: float = Field(
         default=86_400.0, gt=0, description="Longer labels are invalid, in seconds."
     )
 
 
 Task = Annotated[BinaryTask | DurationTask, Field(discriminator="kind")]
+
+
+def logit_offset_of(task: Task) -> float | None:
+    """None: predictions of its kind have no logit."""
+    return getattr(task, "logit_offset", None)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from marigold_rec.analysis.report import Figure, Report, TaskReport
 from marigold_rec.config.gate import FigureRule, GateConfig
 from marigold_rec.gating.verdict import Check, Where, limited, stated
-from marigold_rec.reporting.glossary import metric_of
+from marigold_rec.metrics import metric_of
 from marigold_rec.reporting.wording import (
     interval,
     number,
@@ -51,7 +51,7 @@ def rules_of_task(
     over all rows: its parts have theirs."""
     merged = dict[str, FigureRule | None]()
     if task is not None and task.space == "observed":
-        merged |= getattr(rules.defaults, task.kind)
+        merged |= rules.defaults[task.kind]
     merged |= rules.tasks.get(name, {})
     return {metric: rule for metric, rule in merged.items() if rule is not None}
 

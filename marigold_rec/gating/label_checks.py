@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median, stdev
 
 from marigold_rec.config.gate import DataLimits
+from marigold_rec.config.label_kinds import LABEL_KINDS
 from marigold_rec.gating.profile import LabelProfile, Profile
 from marigold_rec.gating.verdict import Check, limited, stated
 from marigold_rec.reporting.wording import shown
@@ -34,7 +35,7 @@ def label_checks(limits: DataLimits, today: Profile, nights: Sequence[Profile]) 
                 "look at the job that joins the labels",
             )  # fmt: skip
             continue
-        if limits.both_classes and found.kind == "binary":
+        if limits.both_classes and LABEL_KINDS[found.kind].has_classes:
             yield _class_check(task, found)
         known = [night for night in nights if task in night.labels and night.labels[task].observed]
         if limits.max_label_shift is not None:
@@ -59,12 +60,12 @@ def _mean_check(
     means = [float(night.labels[task].mean or 0.0) for night in known]
     mean, spread = float(found.mean or 0.0), float(found.std or 0.0)
     error = spread / math.sqrt(found.observed)
-    is_binary = found.kind == "binary"
-    what = "share of positives" if is_binary else "mean label, s,"
+    kind = LABEL_KINDS[found.kind]
     look_at = "look at the labels' source and their join"
     return _shift_check(
-        limits, "data.max_label_shift", task, what, mean, error, means, most, is_binary, look_at
-    )
+        limits, "data.max_label_shift", task, kind.mean, mean, error, means, most,
+        kind.has_classes, look_at,
+    )  # fmt: skip
 
 
 def _observed_check(

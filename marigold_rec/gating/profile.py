@@ -13,6 +13,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from marigold_rec.config.label_kinds import Kind
+
 PROFILE_FORMAT = 1
 
 Role = Literal["category", "number", "label", "weight", "time"]
@@ -62,7 +64,7 @@ class ColumnProfile(_Part):
 class LabelProfile(_Part):
     """A task's valid labels: observed, and of the kind that the task takes. Exact."""
 
-    kind: Literal["binary", "duration"]
+    kind: Kind
     column: str
     observed: int
     invalid: int = Field(description="Observed, but not 0 or 1, say; in no other figure here.")

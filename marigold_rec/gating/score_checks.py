@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from marigold_rec.analysis.report import Report, TaskReport
 from marigold_rec.config.gate import DriftLimits
+from marigold_rec.config.label_kinds import has_classes
 from marigold_rec.gating.figure_checks import ON
 from marigold_rec.gating.psi import histogram_psi
 from marigold_rec.gating.verdict import Check, Where, limited
@@ -17,7 +18,7 @@ _LOOK_AT = "look at the two histograms in the report, and at the new days' label
 def score_checks(limits: DriftLimits, report: Report, on: Where) -> Iterator[Check]:
     """Of yes/no tasks that both models have. Nothing without a baseline."""
     for task in report.tasks:
-        if task.kind != "binary" or task.space != "observed" or report.baseline is None:
+        if not has_classes(task.kind) or task.space != "observed" or report.baseline is None:
             continue
         yield from _mean_check(limits, task, on)
         yield from _shape_check(limits, task, on, limits.min_values)

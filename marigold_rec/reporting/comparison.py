@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from marigold_rec.reporting.glossary import in_order, main_metrics, metric_of
+from marigold_rec.metrics import in_order, main_metrics, metric_of
 from marigold_rec.reporting.markdown import escaped, markdown_table
 from marigold_rec.reporting.page import environment
 from marigold_rec.reporting.runs import Found, Run

@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any
 
 from marigold_rec.analysis.report import Model, Report, Slice, TaskReport
+from marigold_rec.config.label_kinds import LABEL_KINDS
+from marigold_rec.metrics import in_order, main_metrics, metric_of
 from marigold_rec.reporting.canvas import series_name
-from marigold_rec.reporting.glossary import in_order, main_metrics, metric_of
 from marigold_rec.reporting.page import environment
 from marigold_rec.reporting.task_pictures import Picture, task_pictures
 from marigold_rec.reporting.training_pictures import training_pictures
@@ -81,11 +82,10 @@ def _view(task: TaskReport, key: str, confidence: float) -> TaskView:
 
 def _tables(views: Sequence[TaskView]) -> list[TaskTable]:
     tables = []
-    for kind, title in (("binary", "Yes/no tasks"), ("duration", "Watch times")):
-        of_kind = [view for view in views if view.task.kind == kind]
-        if of_kind:
-            metrics = main_metrics(name for view in of_kind for name in view.task.figures)
-            tables.append(TaskTable(title, of_kind, metrics))
+    for kind, of_kind in LABEL_KINDS.items():
+        if own := [view for view in views if view.task.kind == kind]:
+            metrics = main_metrics(name for view in own for name in view.task.figures)
+            tables.append(TaskTable(of_kind.title, own, metrics))
     return tables
 
 

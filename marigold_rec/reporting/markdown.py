@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from marigold_rec.analysis.report import Report, TaskReport
-from marigold_rec.reporting.glossary import main_metrics, metric_of
+from marigold_rec.config.label_kinds import LABEL_KINDS
+from marigold_rec.metrics import main_metrics, metric_of
 from marigold_rec.reporting.verdicts import slices_sentence, slices_title, verdicts
 from marigold_rec.reporting.wording import (
     NOTHING,
@@ -40,9 +41,9 @@ def report_markdown(report: Report) -> str:
         *_warnings(report),
         "\n".join(lines),
     ]
-    for kind, title in (("binary", "Yes/no tasks"), ("duration", "Watch times")):
+    for kind, of_kind in LABEL_KINDS.items():
         if tasks := [task for task in report.tasks if task.kind == kind]:
-            parts += [f"## {title}", _tasks_table(tasks)]
+            parts += [f"## {of_kind.title}", _tasks_table(tasks)]
     if report.slices:
         parts += [f"## {slices_title(report)}", _slices_table(report)]
     parts.append("Curves, all slices and all figures: report.html; the same as data: report.json.")

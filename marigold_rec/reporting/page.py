@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from marigold_rec.metrics import metric_of
 from marigold_rec.reporting import wording
-from marigold_rec.reporting.glossary import metric_of
 
 
 def environment() -> Environment:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from marigold_rec.analysis.report import Bin, Curves, TaskReport
+from marigold_rec.config.label_kinds import LABEL_KINDS
 from marigold_rec.reporting.canvas import (
     colour,
     log_scale,
@@ -47,7 +48,7 @@ def _pictures(task: TaskReport, key: str) -> Iterator[Picture]:
     if curves.pr:
         yield _precision_recall(task, key, curves.pr, other.pr if other else ())
     if curves.bins:
-        draw = _reliability if task.kind == "binary" else _deciles
+        draw = _reliability if LABEL_KINDS[task.kind].has_classes else _deciles
         yield draw(task, key, curves.bins, other.bins if other else ())
     if curves.histogram is not None and len(curves.histogram.edges) > 1:
         yield _scores(task, key, curves)
@@ -119,7 +120,7 @@ def _reliability(
 def _deciles(task: TaskReport, key: str, bins: Sequence[Bin], baseline: Sequence[Bin]) -> Picture:
     figure = new_figure(height_pt=222)
     axes = figure.add_subplot()
-    plain(axes, "bins of rising prediction", "mean seconds")
+    plain(axes, "bins of rising prediction", f"mean {LABEL_KINDS[task.kind].unit}")
     place = np.arange(1, len(bins) + 1)
     axes.bar(place, [b.actual for b in bins], width=0.62, color=colour("model"), alpha=0.3, lw=0)
     _whiskers(axes, place, bins, "model")
@@ -130,7 +131,7 @@ def _deciles(task: TaskReport, key: str, bins: Sequence[Bin], baseline: Sequence
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.grid(False, axis="x")
-    svg = to_svg(figure, f"{key}-bins", f"Predicted and actual watch time of {task.name} by decile")
+    svg = to_svg(figure, f"{key}-bins", f"Predicted and actual mean of {task.name} by decile")
     return Picture("Predicted against actual", svg, "Bars: actual. Lines: predicted.",
                    bool(baseline))  # fmt: skip
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from marigold_rec.analysis.report import Figure, Report, Slice, TaskReport
-from marigold_rec.reporting.glossary import headline_metric, metric_of
+from marigold_rec.metrics import headline_metric, metric_of
 from marigold_rec.reporting.wording import figure_sentence, shown, signed
 
 Word = Literal["better", "worse", "changed", "same", "untested", "none"]
@@ -79,8 +79,8 @@ def difference_word(
     if of_metric.better is None or (of_metric.better == "one" and value is None):
         return "changed"
     after = delta if value is None else value
-    change = of_metric.loss(after) - of_metric.loss(after - delta)
-    return "changed" if change == 0 else "worse" if change > 0 else "better"
+    new, old = of_metric.loss(after), of_metric.loss(after - delta)
+    return "changed" if new == old else "worse" if new > old else "better"
 
 
 def slice_word(of: Slice, alpha: float) -> Word:

@@ -6,7 +6,7 @@ import math
 import unicodedata
 
 from marigold_rec.analysis.report import Figure
-from marigold_rec.reporting.glossary import metric_of
+from marigold_rec.metrics import metric_of
 
 NOTHING = "\u2013"  # an en dash
 _MINUS = "\u2212"

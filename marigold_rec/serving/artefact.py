@@ -20,6 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marigold_rec.config.features import DenseFeature, Feature, SparseFeature
+from marigold_rec.config.label_kinds import Kind
 from marigold_rec.config.names import NAME_PATTERN
 from marigold_rec.config.tables import Table, resolve_tables
 from marigold_rec.errors import CheckpointError
@@ -57,7 +58,7 @@ class Output(_Part):
     """One thing that is predicted, as the evaluation judges it: a product of predictions."""
 
     name: str
-    kind: Literal["binary", "duration"]
+    kind: Kind
     """binary: a probability; duration: seconds."""
     space: Literal["observed", "all"]
     """Of which rows it speaks: those where `observed_if` is 1, or all."""

@@ -1,9 +1,10 @@
 """The train wrapper, the loop, and what a run writes."""
 
-from marigold_rec.training.evaluation import Evaluation, evaluate, predictions
+from marigold_rec.training.evaluation import Evaluation, evaluate
 from marigold_rec.training.objective import Objective, StepOutput
 from marigold_rec.training.rank_figures import peak_memory, total_counts
 from marigold_rec.training.run_log import LOGGER, RunLog, start_logging, write_summary
+from marigold_rec.training.scoring import ScoreFolder, predictions, write_scores
 from marigold_rec.training.state import load_model
 from marigold_rec.training.stop import StopRequest, stop_on_signals
 from marigold_rec.training.train_module import TrainModule
@@ -15,6 +16,7 @@ __all__ = [
     "Objective",
     "Outcome",
     "RunLog",
+    "ScoreFolder",
     "StepOutput",
     "StopRequest",
     "TrainModule",
@@ -26,5 +28,6 @@ __all__ = [
     "start_logging",
     "stop_on_signals",
     "total_counts",
+    "write_scores",
     "write_summary",
 ]

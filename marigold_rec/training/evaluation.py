@@ -1,37 +1,26 @@
-"""Exact metrics of a model on a split, equal at any number of ranks."""
+"""The metrics of a model on a split at the end of its training, equal at any number of ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from pathlib import Path
 
-import torch
-from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
-from marigold_rec.batch import Batch, Cursor
+from marigold_rec.analysis.evaluation import Settings, num_positives, observed_rows
+from marigold_rec.analysis.figures import estimates
+from marigold_rec.analysis.score_files import ScoreFiles
+from marigold_rec.analysis.targets import targets_of
 from marigold_rec.config.tasks import Task
-from marigold_rec.distributed import Agreement, Ranks, on_first_rank, raise_together
-from marigold_rec.errors import StoppedError
-from marigold_rec.metrics import (
-    BinaryMetrics,
-    BinaryScores,
-    RegressionScores,
-    merge_on_first_rank,
-)
-from marigold_rec.training.batches import FetchedBatches
+from marigold_rec.distributed import Ranks, on_first_rank
+from marigold_rec.metrics import in_order, metric_of
+from marigold_rec.network import Network
 from marigold_rec.training.sanity import TaskFigures
+from marigold_rec.training.scoring import ScoreFolder, write_scores
 from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.trainer import Reader
-
-# Figures in the summary, by kind of task; the others are counts and stay out of the scalars.
-_FIGURES = {
-    "binary": ("auc", "log_loss", "ne", "calibration"),
-    "duration": ("mae_s", "rmse_s", "r2_log", "spearman", "xauc"),
-}
-
-Scores = BinaryScores | RegressionScores
 
 
 @dataclass(frozen=True)
@@ -50,98 +39,45 @@ class Evaluation:
 
 def evaluate(
     model: DistributedModelParallel,
+    network: Network,
     reader: Reader,
-    tasks: tuple[Task, ...],
+    tasks: Sequence[Task],
     ranks: Ranks,
     stop: StopRequest,
+    *,
+    run_folder: Path,
 ) -> Evaluation:
     """One pass over the reader's rows. Collective; every rank gets the figures of all rows.
 
-    Detach the training pipeline first: it replaces the tables' forward. Raises StoppedError on all
-    ranks when one of them was asked to stop, or what a rank's reader raised.
+    The ranks score into files of the run's folder, which the first rank reads, then removes.
+    Raises what `write_scores` raises.
     """
-    scores = [_scores_of(task) for task in tasks]
-    was_training = model.training
-    model.eval()
+    folder = ScoreFolder(run_folder / "scores", "run.dir")
     try:
-        for batch, predictions_BT in predictions(model, reader, ranks, stop):
-            for i, score in enumerate(scores):
-                # Filling rows are never observed.
-                seen_B = batch.observed_BT[:, i] > 0
-                score.add(
-                    predictions_BT[seen_B, i],
-                    batch.labels_BT[seen_B, i],
-                    batch.weights_B[seen_B],
-                )
+        write_scores(model, network, reader, ranks, stop, folder)
+        return on_first_rank(lambda: _evaluation(tasks, ScoreFiles(folder.path)), ranks.control)
     finally:
-        model.train(was_training)
-    merged = [_merged(score, ranks) for score in scores]
-    return on_first_rank(lambda: _figures(tasks, merged), ranks.control)
+        if ranks.is_first:
+            shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _merged(score: Scores, ranks: Ranks) -> Scores | None:
-    """The scores of all ranks, on the first rank only."""
-    return merge_on_first_rank(cast(Any, score), ranks.control)
-
-
-def predictions(
-    model: DistributedModelParallel, reader: Reader, ranks: Ranks, stop: StopRequest
-) -> Iterator[tuple[Batch, Tensor]]:
-    """The reader's batches (on CPU) with their predictions_BT, float32, in the labels' units.
-
-    Collective, in the mode that the model is in. Raises StoppedError on all ranks when one of them
-    was asked to stop, or what a rank's reader raised.
-    """
-    batches = FetchedBatches(
-        reader.batches(Cursor(0, 0)), lambda batch: batch, limit=reader.steps_per_epoch
-    )
-    agreement = Agreement(ranks.control)
-    try:
-        for _ in range(reader.steps_per_epoch):
-            batches.fetch()
-            failed = batches.error is not None
-            decision = agreement.reach(failed=failed, stop=stop.is_set, save=False)
-            if decision.failed:
-                raise_together(batches.error, ranks.control)
-            if decision.stop:
-                raise StoppedError("stopped by a signal while evaluating; run again to evaluate")
-            batch = next(batches)
-            batches.consumed()
-            with torch.no_grad():
-                predictions_BT = model(batch.to(ranks.device))
-            yield batch, predictions_BT.float().cpu()
-    finally:
-        batches.close()
-
-
-def _scores_of(task: Task) -> Scores:
-    return BinaryScores() if task.kind == "binary" else RegressionScores()
-
-
-def _figures(tasks: tuple[Task, ...], merged: list[Scores | None]) -> Evaluation:
+def _evaluation(tasks: Sequence[Task], files: ScoreFiles) -> Evaluation:
     scalars: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     figures: list[TaskFigures] = []
-    for task, scores in zip(tasks, merged, strict=True):
-        assert scores is not None, "only the first rank holds the merged scores"
-        metrics = scores.compute()
-        for figure in _FIGURES[task.kind]:
-            name = f"eval/{figure}/{task.name}"
-            scalars[name] = getattr(metrics, figure)
-            if figure in metrics.reasons:
-                reasons[name] = metrics.reasons[figure]
-        scalars[f"eval/rows/{task.name}"] = float(metrics.rows)
-        if isinstance(metrics, BinaryMetrics):
-            figures.append(
-                TaskFigures(
-                    task.name,
-                    metrics.rows,
-                    metrics.positives,
-                    auc=metrics.auc,
-                    ne=metrics.ne,
-                    calibration=metrics.calibration,
-                )
-            )
-        else:
-            figures.append(TaskFigures(task.name, metrics.rows, r2=metrics.r2_log))
+    weight_N = files.weight()
+    targets = {target.name: target for target in targets_of(tasks)}
+    for task in tasks:
+        target = targets[task.name]
+        rows, _ = observed_rows(files, target, weight_N, Settings())
+        found = estimates(task.kind, rows)
+        for name in in_order(name for name in found if metric_of(name).is_summarized):
+            scalar = f"eval/{name}/{task.name}"
+            scalars[scalar] = found[name].value
+            if (reason := found[name].reason) is not None:
+                reasons[scalar] = reason
+        scalars[f"eval/rows/{task.name}"] = float(len(rows))
+        values = {name: estimate.value for name, estimate in found.items()}
+        positives = num_positives(target, rows)
+        figures.append(TaskFigures.of(task.name, len(rows), positives, values))
     return Evaluation(scalars, reasons, figures)

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from marigold_rec.config.label_kinds import LABEL_KINDS, Kind
+from marigold_rec.metrics import METRICS
 from marigold_rec.training.run_log import LOGGER
 
 _MANY = 100
@@ -27,8 +30,6 @@ _CALIBRATED = (0.2, 5.0)
 _LARGEST_NE = 1.2
 _LARGEST_NE_AT_THE_END = 1.0
 _NORMAL_95 = 1.96
-_LARGEST_LOSS = {"binary": 5.0, "duration": 300.0}
-"""By kind of task: a model that knows nothing has 0.7, or the mean square of log(1+s), or less."""
 _INPUTS_FIRST = "look at the inputs first (--dry-run shows each dense column)"
 _FIRST_STEPS, _YOUNG_STEPS = 200, 5_000
 
@@ -49,9 +50,24 @@ class TaskFigures:
     """All predictions are the same number."""
     auc_high: float | None = None
     """The upper end of the AUC's interval, where one was computed."""
-    r2: float | None = None
+    r2_log: float | None = None
     twin: str | None = None
     """Another task whose label is the same in every row, and observed in the same rows."""
+
+    @classmethod
+    def of(
+        cls,
+        task: str,
+        rows: float,
+        positives: float | None,
+        values: Mapping[str, float | None],
+        *,
+        auc_high: float | None = None,
+    ) -> TaskFigures:
+        """`values`: the task's metrics by name; those that the guard looks at are kept."""
+        known = {field.name for field in fields(cls)} & METRICS.keys()
+        kept: dict[str, Any] = {name: value for name, value in values.items() if name in known}
+        return cls(task, rows, positives, auc_high=auc_high, **kept)
 
     @property
     def negatives(self) -> float:
@@ -94,7 +110,7 @@ class SanityGuard:
         )
 
     def look_at_losses(
-        self, step: int, losses: Mapping[str, tuple[str, float]], inputs: Callable[[], str]
+        self, step: int, losses: Mapping[str, tuple[Kind, float]], inputs: Callable[[], str]
     ) -> list[str]:
         """`losses`: kind and loss, by task. `inputs`: says what the step's were."""
         return self._tell(
@@ -103,11 +119,11 @@ class SanityGuard:
                 (
                     task,
                     "loss",
-                    f"loss {loss:,.6g} is beyond reason (expected below {_LARGEST_LOSS[kind]:g}): "
+                    f"loss {loss:,.6g} is beyond reason (expected below {_largest_loss(kind):g}): "
                     f"{inputs()}; then look at optimizer.*.lr and optimizer.dense.clip_norm",
                 )
                 for task, (kind, loss) in losses.items()
-                if loss > _LARGEST_LOSS[kind]
+                if loss > _largest_loss(kind)
             ),
         )
 
@@ -121,6 +137,10 @@ class SanityGuard:
             LOGGER.warning("%s", warning)
         self.warnings += new
         return new
+
+
+def _largest_loss(kind: Kind) -> float:
+    return LABEL_KINDS[kind].largest_loss
 
 
 def _of_data(of: TaskFigures) -> Iterator[tuple[str, str]]:
@@ -195,10 +215,10 @@ def _of_model(of: TaskFigures, *, is_end: bool = False) -> Iterator[tuple[str, s
             f"expected below {largest_ne:g}: {_INPUTS_FIRST}, then at its calibration and at the "
             "learning rates",
         )
-    if is_end and of.r2 is not None and of.r2 < 0 and of.rows >= _MANY:
+    if is_end and of.r2_log is not None and of.r2_log < 0 and of.rows >= _MANY:
         yield (
             "r2",
-            f"R2 {of.r2:.4f} over {of.rows:,.0f} rows is worse than always predicting the mean "
+            f"R2 {of.r2_log:.4f} over {of.rows:,.0f} rows is worse than always predicting the mean "
             f"(0); expected above 0: {_INPUTS_FIRST}, then at the learning rates",
         )
 

@@ -19,25 +19,17 @@ from dataclasses import dataclass, field, replace
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torchrec.metrics.auc import AUCMetric
-from torchrec.metrics.calibration import CalibrationMetric
-from torchrec.metrics.mae import MAEMetric
 from torchrec.metrics.metrics_config import RecTaskInfo
-from torchrec.metrics.ne import NEMetric
 from torchrec.metrics.rec_metric import RecMetric
 
+from marigold_rec.config.label_kinds import has_classes
 from marigold_rec.config.tasks import Task
-from marigold_rec.config.window_figures import WINDOW_FIGURES
+from marigold_rec.config.window_figures import window_figure, window_metrics
 from marigold_rec.contracts import Head
 from marigold_rec.distributed import Ranks
-from marigold_rec.metrics.binary import LOG_LOSS_CLIP
+from marigold_rec.metrics import LOG_LOSS_CLIP, METRICS, imported
 from marigold_rec.training.objective import StepOutput
 from marigold_rec.training.sanity import TaskFigures
-
-_METRICS: dict[str, dict[str, type[RecMetric]]] = {
-    "binary": {"ne": NEMetric, "auc": AUCMetric, "calibration": CalibrationMetric},
-    "duration": {"mae": MAEMetric},
-}
 
 
 @dataclass(frozen=True)
@@ -119,9 +111,9 @@ class WindowMetrics:
             figures = [_figures(task, rows[task.name], found) for task in self._tasks]
         figures = _with_twins(figures, rows)
         scalars = {
-            f"train/{WINDOW_FIGURES[task.kind][name]}/{task.name}": found[name][task.name]
+            f"train/{window_figure(name, task.name)}": found[name][task.name]
             for task in self._tasks
-            for name in _METRICS[task.kind]
+            for name in window_metrics(task.kind)
         }
         return WindowFigures(scalars, figures, len(self._batches) == self._batches.maxlen)
 
@@ -149,9 +141,9 @@ class WindowMetrics:
     def _values(self, name: str, rows: dict[str, _Rows]) -> dict[str, float | None]:
         """One metric of all its tasks; None where the rows have no such figure."""
         metric = self._metrics[name]
-        tasks = [task.name for task in self._tasks if name in _METRICS[task.kind]]
+        tasks = [task.name for task in self._tasks if name in window_metrics(task.kind)]
         # A probability of 0 or 1 costs what it costs in the evaluation.
-        clip = LOG_LOSS_CLIP if name == "ne" else None
+        clip = LOG_LOSS_CLIP if METRICS[name].clips else None
         metric.update(
             predictions={t: _clipped(rows[t].predictions_N, clip) for t in tasks},
             labels={t: rows[t].labels_N for t in tasks},
@@ -160,8 +152,9 @@ class WindowMetrics:
         # Of this process alone: the rows of all ranks are here already.
         values = metric.local_compute()
         metric.reset()
+        theirs = metric._namespace.value
         return {
-            t: values[f"{name}-{t}|local_window_{name}"].item()
+            t: values[f"{theirs}-{t}|local_window_{theirs}"].item()
             if _has_figure(name, rows[t])
             else None
             for t in tasks
@@ -177,16 +170,16 @@ class _Kept:
 
 
 def _metrics(tasks: Sequence[Task], rows: int, device: torch.device) -> dict[str, RecMetric]:
-    metrics: dict[str, RecMetric] = {}
-    for kind, by_name in _METRICS.items():
-        infos = [RecTaskInfo(name=task.name) for task in tasks if task.kind == kind]
-        if infos:
-            for name, metric in by_name.items():
-                alone = metric(
-                    world_size=1, my_rank=0, batch_size=rows, tasks=infos, window_size=rows
-                )
-                metrics[name] = alone.to(device)
-    return metrics
+    infos: dict[str, list[RecTaskInfo]] = {}
+    for task in tasks:
+        for name in window_metrics(task.kind):
+            infos.setdefault(name, []).append(RecTaskInfo(name=task.name))
+    return {
+        name: imported(METRICS[name].window or "")(
+            world_size=1, my_rank=0, batch_size=rows, tasks=of, window_size=rows
+        ).to(device)
+        for name, of in infos.items()
+    }
 
 
 def _observed(rows_3N: Tensor) -> _Rows:
@@ -203,28 +196,27 @@ def _clipped(predictions_N: Tensor, clip: float | None) -> Tensor:
 def _has_figure(name: str, rows: _Rows) -> bool:
     """Where there is none, TorchRec gives NaN, 0 or 0.5."""
     labels_N = rows.labels_N
-    if name == "mae":
-        return len(labels_N) > 0
-    has_positive = bool((labels_N > 0).any())
-    return has_positive and (name == "calibration" or bool((labels_N == 0).any()))
+    match METRICS[name].needs:
+        case "rows":
+            return len(labels_N) > 0
+        case "positives":
+            return bool((labels_N > 0).any())
+        case "classes":
+            return bool((labels_N > 0).any()) and bool((labels_N == 0).any())
+        case "spread":
+            return bool((labels_N != labels_N[:1]).any())
 
 
 def _figures(task: Task, rows: _Rows, found: dict[str, dict[str, float | None]]) -> TaskFigures:
     low, high = rows.predictions_N.aminmax() if len(rows.predictions_N) else (0, 1)
     is_constant = bool(low == high)
-    if task.kind != "binary":
+    if not has_classes(task.kind):
         return TaskFigures(task.name, _as_many(rows.weights_N), is_constant=is_constant)
     positives = _as_many(rows.weights_N[rows.labels_N > 0])
     negatives = _as_many(rows.weights_N[rows.labels_N == 0])
-    return TaskFigures(
-        task.name,
-        positives + negatives,
-        positives,
-        auc=found["auc"][task.name],
-        ne=found["ne"][task.name],
-        calibration=found["calibration"][task.name],
-        is_constant=is_constant,
-    )
+    values = {name: of_task[task.name] for name, of_task in found.items() if task.name in of_task}
+    known = TaskFigures.of(task.name, positives + negatives, positives, values)
+    return replace(known, is_constant=is_constant)
 
 
 def _as_many(weights_N: Tensor) -> float:

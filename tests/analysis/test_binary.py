@@ -1,4 +1,4 @@
-"""Figures against scikit-learn and the training metrics; influences against what they stand for."""
+"""Figures against scikit-learn; influences against what they stand for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from marigold_rec.analysis import row_arrays
 from marigold_rec.analysis.binary import FIGURES, binary_estimates
-from marigold_rec.analysis.estimate import SCALES, standard_error
+from marigold_rec.analysis.estimate import standard_error
 from marigold_rec.analysis.rows import Rows
-from marigold_rec.metrics import LOG_LOSS_CLIP, BinaryScores
+from marigold_rec.metrics import LOG_LOSS_CLIP
 from tests.analysis.derivatives import check_influences
-from tests.metrics.nasty_rows import BINARY_SCORES, WEIGHTS, binary_rows
+from tests.analysis.nasty_rows import BINARY_SCORES, WEIGHTS, binary_rows
 
 
 def _rows(scores: str, weights: str, num_rows: int = 500) -> Rows:
@@ -47,11 +47,12 @@ def _ece(rows: Rows, num_bins: int = 20) -> float:
 @pytest.mark.parametrize("chunk", [7, 1 << 16])
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("scores", BINARY_SCORES)
+@pytest.mark.parametrize("num_rows", [2, 3, 500])
 def test_equals_scikit_learn(
-    scores: str, weights: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+    scores: str, weights: str, chunk: int, num_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_arrays, "_CHUNK", chunk)
-    rows = _rows(scores, weights)
+    rows = _rows(scores, weights, num_rows)
     found: dict[str, Any] = _values(rows)
     assert tuple(found) == FIGURES
     score, label, weight = rows.score_N.astype(np.float64), rows.label_N, rows.weights
@@ -68,10 +69,34 @@ def test_equals_scikit_learn(
     expected["ne"] = expected["log_loss"] / log_loss(label, base_rate, sample_weight=weight)
     expected["rig"] = 1 - expected["ne"]
     assert found == pytest.approx(expected, rel=1e-9)
-    trained = BinaryScores()
-    trained.add(rows.score_N, rows.label_N, rows.weight_N)
-    for name in ("auc", "log_loss", "ne", "calibration"):
-        assert found[name] == pytest.approx(getattr(trained.compute(), name), rel=1e-9)
+
+
+def _found(scores: list[float], labels: list[float], weights: list[float] | None = None) -> Any:
+    score, label, weight = np.array([scores, labels, weights or [1] * len(labels)], np.float32)
+    return _values(Rows(score, label, weight))
+
+
+def test_auc_by_hand() -> None:
+    # Pairs: (0.4, 0.1) 3, (0.4, 0.4) 6 by half, (0.8, 0.1) 1, (0.8, 0.4) 2; of 4 * 3.
+    found = _found([0.1, 0.4, 0.4, 0.8], [0, 0, 1, 1], [1, 2, 3, 1])
+    assert found["auc"] == (3 + 3 + 1 + 2) / 12
+
+
+def test_a_constant_at_the_base_rate_has_ne_and_calibration_one() -> None:
+    found = _found([0.25] * 8, [1, 1, 0, 0, 0, 0, 0, 0])
+    assert found["auc"] == 0.5
+    assert found["ne"] == pytest.approx(1.0, abs=1e-15)
+    assert found["calibration"] == 1.0
+
+
+@pytest.mark.parametrize(("score", "label"), [(0.0, 1), (1.0, 0)])
+def test_a_certain_miss_costs_a_finite_loss(score: float, label: int) -> None:
+    assert _found([score], [label])["log_loss"] == pytest.approx(24 * np.log(2), rel=1e-7)
+
+
+def test_neighbours_in_float32_are_no_tie() -> None:
+    near = float(np.nextafter(np.float32(0.5), np.float32(1)))
+    assert _found([0.5, near], [0, 1])["auc"] == 1.0
 
 
 @pytest.mark.parametrize("chunk", [5, 1 << 16])
@@ -107,7 +132,6 @@ def test_without_users_each_row_is_one(weights: str) -> None:
     for name, found in binary_estimates(rows).items():
         assert found.value == alone[name].value
         if name != "ece":
-            assert name in SCALES
             influence, other = found.influence_C, alone[name].influence_C
             assert influence is not None
             assert other is not None
@@ -125,10 +149,8 @@ def test_one_class(label: int, missing: set[str], text: str) -> None:
     rows = Rows(np.array([0.1, 0.5, 0.5, 1], np.float32), np.full(4, label, np.float32))
     found = binary_estimates(rows)
     assert {name for name in FIGURES if found[name].value is None} == missing
-    trained = BinaryScores()
-    trained.add(rows.score_N, rows.label_N)
     for name in missing:
-        assert found[name].reason == text == trained.compute().reasons.get(name, text)
+        assert found[name].reason == text
         assert found[name].influence_C is None
 
 

@@ -15,8 +15,9 @@ from scipy.special import expit, ndtri
 
 from data_pipelines.synthetic.truth import expected_auc, expected_log_loss, expected_ne
 from marigold_rec.analysis.binary import binary_estimates
-from marigold_rec.analysis.estimate import SCALES, difference, interval, standard_error
+from marigold_rec.analysis.estimate import difference, interval, standard_error
 from marigold_rec.analysis.rows import Rows
+from marigold_rec.metrics import metric_of
 
 _MEAN, _SPREAD, _MOOD = -1.0, 1.2, 1.5
 _NUM_USERS, _NUM_REPETITIONS = 300, 500
@@ -59,7 +60,9 @@ def _coverage(evaluations: list[Rows]) -> dict[str, float]:
             found = estimates[name]
             assert found.value is not None
             assert found.influence_C is not None
-            limits = interval(found.value, standard_error(found.influence_C), SCALES[name], 0.95)
+            limits = interval(
+                found.value, standard_error(found.influence_C), metric_of(name).scale, 0.95
+            )
             assert limits is not None
             hits[name] += limits[0] <= true_value <= limits[1]
     return {name: count / len(evaluations) for name, count in hits.items()}

@@ -22,7 +22,7 @@ _NUM_ROWS = 900
 _CTR = Target("ctr", "binary", "observed", "click", None, ("ctr",))
 _CVR = Target("cvr", "binary", "observed", "conversion", "click", ("cvr",))
 _WHOLE = Target("cvr over all rows", "binary", "all", "both", None, ("ctr", "cvr"))
-_WATCH = Target("watch_time", "watch_time", "observed", "watch_s", "click", ("watch_time",))
+_WATCH = Target("watch_time", "duration", "observed", "watch_s", "click", ("watch_time",))
 _TARGETS = (_CTR, _CVR, _WHOLE, _WATCH)
 _TASKS = ("ctr", "cvr", "watch_time")
 
@@ -116,7 +116,7 @@ def test_figures_are_those_of_scikit_learn(
         assert task.users == rows["user"].nunique()
         values = {name: figure.value for name, figure in task.figures.items()}
         weight = rows["weight"]
-        if target.kind == "watch_time":
+        if target.kind == "duration":
             assert task.positives is None
             expected = mean_absolute_error(rows["label"], rows["score"], sample_weight=weight)
             assert values["mae_s"] == pytest.approx(expected, rel=1e-9)
@@ -155,7 +155,7 @@ def test_the_baseline_is_judged_by_the_same_labels(
 
 def test_what_the_baseline_lacks_is_not_compared(model: ScoreFiles, baseline: ScoreFiles) -> None:
     """Nor what it calls by the same name and is something else."""
-    seconds = replace(_CTR, kind="watch_time")
+    seconds = replace(_CTR, kind="duration")
     tasks = _by_name(judge(model, baseline, _TARGETS, (seconds, _CVR), _settings()))
     for name, is_compared in (("ctr", False), ("cvr", True), ("watch_time", False)):
         figure = tasks[name].figures["mae_s" if name == "watch_time" else "auc"]

@@ -1,4 +1,4 @@
-"""Each row's pairs, counted one by one; their total against the training metric."""
+"""Each row's pairs, counted one by one; their total against another algorithm."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marigold_rec.analysis import pairs
+from marigold_rec.analysis.codes import float_bits
 from marigold_rec.analysis.pairs import pairs_of_rows
+from marigold_rec.analysis.pairs_by_user import pairs_by_user
 from marigold_rec.analysis.rows import Float64s, Rows
-from marigold_rec.metrics.ordered_pairs import xauc
-from tests.metrics.nasty_rows import SECONDS, WEIGHTS, second_rows
+from tests.analysis.nasty_rows import SECONDS, WEIGHTS, second_rows
 
 
 def _one_by_one(rows: Rows) -> tuple[Float64s, Float64s]:
@@ -56,14 +57,16 @@ def test_equals_all_pairs_of_nasty_rows(kind: str, weights: str, num_rows: int) 
 
 @pytest.mark.parametrize("weights", ["ones", "wide"])
 @pytest.mark.parametrize("num_rows", [1 << 17, 150_001])
-def test_the_total_of_many_rows_is_the_training_metric(num_rows: int, weights: str) -> None:
+def test_the_total_of_many_rows_is_that_of_one_user(num_rows: int, weights: str) -> None:
     rows = second_rows("few", weights, num_rows)
     right, different = pairs_of_rows(
         rows.predictions, rows.labels, None if weights == "ones" else rows.weights
     )
-    order = np.argsort(rows.predictions, kind="stable")
-    expected = xauc(*(column[order] for column in rows.oracle()))
-    weight = rows.weights.astype(np.float64)
+    weight = np.ones(num_rows) if weights == "ones" else rows.weights.astype(np.float64)
+    user = np.zeros(num_rows, np.int32)
+    bits = float_bits(rows.predictions), float_bits(rows.labels)
+    in_order, all_pairs = pairs_by_user(user, *bits, weight)
+    expected = in_order[0] / all_pairs[0]
     assert (weight * right).sum() / (weight * different).sum() == pytest.approx(expected, rel=1e-10)
 
 

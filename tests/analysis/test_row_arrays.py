@@ -30,7 +30,7 @@ _TARGETS = (
     Target("ctr", "binary", "observed", "click", None, ("ctr",)),
     Target("cvr", "binary", "observed", "conversion", "click", ("cvr",)),
     Target("cvr over all rows", "binary", "all", "both", None, ("ctr", "cvr")),
-    Target("watch_time", "watch_time", "observed", "watch_s", "click", ("watch_time",)),
+    Target("watch_time", "duration", "observed", "watch_s", "click", ("watch_time",)),
 )
 
 

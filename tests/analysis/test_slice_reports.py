@@ -15,11 +15,12 @@ from sklearn.metrics import log_loss, roc_auc_score
 from marigold_rec.analysis import slice_reports as module
 from marigold_rec.analysis.binary import binary_estimates
 from marigold_rec.analysis.estimate import Estimate
-from marigold_rec.analysis.figures import HEADLINE, estimates
+from marigold_rec.analysis.figures import estimates
 from marigold_rec.analysis.report import Slice
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.slice_reports import TaskRows, slice_reports, worst_first
 from marigold_rec.analysis.slicing import Slicing
+from marigold_rec.metrics import headline_of
 
 
 def _draw(generator: np.random.Generator, num_users: int) -> Rows:
@@ -44,11 +45,11 @@ def _slicing(code: NDArray[np.intp], num_values: int = 0) -> Slicing:
 def _reports(
     rows: Rows, *slicings: Slicing, old: Rows | None = None, which: NDArray[np.intp] | None = None
 ) -> tuple[Slice, ...]:
-    kind = "binary" if rows.label_N.max() <= 1 else "watch_time"
+    kind = "binary" if rows.label_N.max() <= 1 else "duration"
     which = np.arange(len(rows)) if which is None else which
-    whole = estimates(kind, rows)[HEADLINE[kind]]
+    whole = estimates(kind, rows)[headline_of(kind)]
     task = TaskRows("task", kind, rows, old, which)
-    return worst_first(slice_reports(task, whole, slicings, confidence=0.95, ndcg_at=()))
+    return worst_first(slice_reports(task, whole, slicings, confidence=0.95))
 
 
 def test_figures_are_those_of_the_rows() -> None:
@@ -146,7 +147,7 @@ def test_false_alarms_are_rare(
 ) -> None:
     """40 values that mean nothing: a report calls any of them different in about 5 % of cases."""
     monkeypatch.setattr(  # 200 repetitions of all figures would take minutes
-        module, "estimates", lambda _kind, rows, _k: {"auc": binary_estimates(rows)["auc"]}
+        module, "estimates", lambda _kind, rows: {"auc": binary_estimates(rows)["auc"]}
     )
     generator = np.random.default_rng(5)
     share = np.ones(40) if spread == "even" else 1 / np.arange(1, 41)
@@ -160,9 +161,7 @@ def test_false_alarms_are_rare(
         code = generator.choice(40, len(rows), p=share / share.sum())
         task = TaskRows("task", "binary", rows, old, np.arange(len(rows)))
         whole = binary_estimates(rows)["auc"]
-        found = worst_first(
-            slice_reports(task, whole, [_slicing(code, 40)], confidence=0.95, ndcg_at=())
-        )
+        found = worst_first(slice_reports(task, whole, [_slicing(code, 40)], confidence=0.95))
         p_values = [s.p_value for s in found if s.p_value is not None]
         alarms += any(s.q_value is not None and s.q_value < 0.05 for s in found)
         tested += len(p_values)
@@ -314,7 +313,5 @@ def test_estimates_without_influence_have_no_difference() -> None:
     rows = _draw(np.random.default_rng(11), 100)
     task = TaskRows("task", "binary", rows, None, np.arange(len(rows)))
     whole = Estimate(None, reason="none")
-    [s] = slice_reports(
-        task, whole, [_slicing(np.zeros(len(rows), np.intp))], confidence=0.95, ndcg_at=()
-    )
+    [s] = slice_reports(task, whole, [_slicing(np.zeros(len(rows), np.intp))], confidence=0.95)
     assert s.difference is s.p_value is None

@@ -14,15 +14,21 @@ from marigold_rec.analysis.targets import Target, targets_of, without_whole_spac
 from marigold_rec.config.tasks import Task
 
 
-def _task(name: str, label: str, observed_if: str | None = None, kind: str = "binary") -> Task:
+def _task(
+    name: str,
+    label: str,
+    observed_if: str | None = None,
+    kind: str = "binary",
+    given: str | None = None,
+) -> Task:
     return TypeAdapter(Task).validate_python(
-        {"name": name, "label": label, "observed_if": observed_if, "kind": kind}
+        {"name": name, "label": label, "observed_if": observed_if, "kind": kind, "given": given}
     )
 
 
 _CTR = _task("ctr", "click")
-_CVR = _task("cvr", "conversion", "click")
-_WATCH = _task("watch_time", "watch_s", "conversion", "watch_time")
+_CVR = _task("cvr", "conversion", "click", given="ctr")
+_WATCH = _task("watch_time", "watch_s", "conversion", "duration", "cvr")
 
 
 def test_a_conversion_is_judged_on_clicks_and_on_all_rows() -> None:
@@ -37,23 +43,24 @@ def test_a_conversion_is_judged_on_clicks_and_on_all_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    "others",
+    "tasks",
     [
-        (),
-        (_task("ctr", "other"),),
-        (_task("ctr", "click", "seen"),),
-        (_task("clicked_s", "click", kind="watch_time"),),
+        (_task("ctr", "click", "seen"), _CVR),
+        (_task("ctr", "click"), _task("cvr", "conversion", "click")),
+        (_task("ctr", "click"), _task("watch_time", "watch_s", "click", "duration", "ctr")),
     ],
 )
-def test_without_a_click_on_all_rows_there_is_no_whole_space(others: tuple[Task, ...]) -> None:
-    names = [target.name for target in targets_of([_CVR, *others])]
-    assert names == ["cvr", *(task.name for task in others)]
+def test_without_a_click_on_all_rows_there_is_no_whole_space(tasks: tuple[Task, ...]) -> None:
+    assert [target.name for target in targets_of(tasks)] == [task.name for task in tasks]
 
 
-def test_two_steps_have_no_whole_space() -> None:
-    purchase = _task("purchase", "purchase", "conversion")
-    names = [target.name for target in targets_of([_CTR, _CVR, purchase])]
-    assert names == ["ctr", "cvr", "cvr over all rows", "purchase"]
+def test_two_steps_are_multiplied() -> None:
+    purchase = _task("purchase", "purchase", "conversion", given="cvr")
+    found = targets_of([_CTR, _CVR, purchase])
+    assert [target.name for target in found] == [
+        "ctr", "cvr", "cvr over all rows", "purchase", "purchase over all rows",
+    ]  # fmt: skip
+    assert found[-1].tasks == ("ctr", "cvr", "purchase")
 
 
 _ROWS = [
@@ -107,4 +114,4 @@ def test_in_a_window_of_due_labels_a_late_conversion_has_no_whole_space() -> Non
     click = _CTR.model_copy(update={"matures_h": 48.0})
     assert len(targets_of([click, late], has_due=True)) == 3
     assert without_whole_space([click, late]) == []
-    assert without_whole_space([late, _WATCH]) == []
+    assert without_whole_space([_CTR, _CVR]) == []

@@ -17,7 +17,7 @@ from tests.data_pipelines.synthetic.logs import Log, made_log
 
 _TASKS = (
     BinaryTask(kind="binary", name="ctr", label="click"),
-    BinaryTask(kind="binary", name="cvr", label="conversion", observed_if="click"),
+    BinaryTask(kind="binary", name="cvr", label="conversion", observed_if="click", given="ctr"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Figures against scikit-learn and the training metrics; influences against finite differences."""
+"""Figures against scikit-learn and scipy; influences against finite differences."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from marigold_rec.analysis import row_arrays
-from marigold_rec.analysis.estimate import SCALES, standard_error
+from marigold_rec.analysis.estimate import standard_error
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.analysis.watch_time import FIGURES, watch_time_estimates
-from marigold_rec.metrics import RegressionScores
 from tests.analysis.derivatives import check_influences
-from tests.metrics.nasty_rows import SECONDS, WEIGHTS, second_rows
+from tests.analysis.nasty_rows import SECONDS, WEIGHTS, second_rows
 
 
 def _rows(seconds: str, weights: str, num_rows: int = 500) -> Rows:
@@ -27,11 +27,12 @@ def _rows(seconds: str, weights: str, num_rows: int = 500) -> Rows:
 @pytest.mark.parametrize("chunk", [7, 1 << 16])
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("seconds", SECONDS)
-def test_equals_scikit_learn_and_the_training_metrics(
-    seconds: str, weights: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("num_rows", [2, 3, 500])
+def test_equals_scikit_learn(
+    seconds: str, weights: str, chunk: int, num_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_arrays, "_CHUNK", chunk)
-    rows = _rows(seconds, weights)
+    rows = _rows(seconds, weights, num_rows)
     estimates = watch_time_estimates(rows)
     assert tuple(estimates) == FIGURES
     found = {name: estimates[name].value for name in FIGURES}
@@ -44,12 +45,26 @@ def test_equals_scikit_learn_and_the_training_metrics(
         "r2_log": r2_score(np.log1p(label), np.log1p(prediction), sample_weight=weight),
     }
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, rel=1e-9), name
-    trained = RegressionScores()
-    trained.add(rows.score_N, rows.label_N, rows.weight_N)
-    for name in FIGURES:
-        assert found[name] == pytest.approx(getattr(trained.compute(), name), rel=1e-9), name
-        assert name in SCALES
+        assert found[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+
+
+@pytest.mark.parametrize("weights", ["ones", "some_zero"])
+@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("num_rows", [2, 3, 500, 20_000])
+def test_spearman_equals_scipy(seconds: str, weights: str, num_rows: int) -> None:
+    rows = _rows(seconds, weights, num_rows)
+    repeats = rows.weights.astype(int)  # a row of weight w counts as w rows
+    prediction, label = np.repeat(rows.score_N, repeats), np.repeat(rows.label_N, repeats)
+    expected: Any = spearmanr(prediction, label)
+    found = watch_time_estimates(rows)["spearman"].value
+    assert found == pytest.approx(expected.statistic, rel=1e-9, abs=1e-9)
+
+
+def test_equal_predictions_have_an_order_by_chance_and_no_correlation() -> None:
+    found = watch_time_estimates(Rows(np.array([3, 3], np.float32), np.array([10, 30], np.float32)))
+    assert found["spearman"].value is None
+    assert found["spearman"].reason == "all predictions are 3 s"
+    assert found["xauc"].value == 0.5
 
 
 @pytest.mark.parametrize("chunk", [5, 1 << 16])
@@ -87,18 +102,17 @@ def test_the_error_of_the_mae_is_that_of_a_mean() -> None:
 def test_equal_labels_have_neither_r2_nor_pairs() -> None:
     rows = Rows(np.array([1, 2, 4], np.float32), np.full(3, 2, np.float32))
     found = watch_time_estimates(rows)
-    trained = RegressionScores()
-    trained.add(rows.score_N, rows.label_N)
-    for name in ("r2_log", "xauc"):
+    for name in ("r2_log", "xauc", "spearman"):
         assert found[name].value is None
-        assert found[name].reason == "all labels are 2 s" == trained.compute().reasons[name]
+        assert found[name].reason == "all labels are 2 s"
     assert found["mae_s"].value == 1
 
 
 def test_perfect_predictions_have_no_interval() -> None:
     label = np.array([1, 2, 4], np.float32)
     found = watch_time_estimates(Rows(label, label))
-    assert [found[name].value for name in FIGURES] == [0, 0, 1, 1]
+    expected = {"mae_s": 0, "rmse_s": 0, "r2_log": 1, "xauc": 1, "spearman": pytest.approx(1)}
+    assert {name: found[name].value for name in FIGURES} == expected
     assert found["rmse_s"].influence_C is None
     for name in ("mae_s", "r2_log", "xauc"):
         influence = found[name].influence_C

@@ -147,7 +147,7 @@ def test_one_night_says_nothing_of_how_labels_move():
 
 def test_seconds_of_a_watch_time():
     def seconds(mean: float, day: int) -> Profile:
-        watch = label(0.2, kind="watch_time", mean=mean, std=50.0, positives=None)
+        watch = label(0.2, kind="duration", mean=mean, std=50.0, positives=None)
         return night(day, labels={"watch": watch})
 
     before = [seconds(100.0, day) for day in range(5)]

@@ -165,7 +165,7 @@ def test_defaults_leave_out_what_is_over_all_rows_but_own_rules_do_not():
 
 
 def test_watch_times_have_their_own_defaults():
-    watch = next(t for t in example().tasks if t.kind == "watch_time")
+    watch = next(t for t in example().tasks if t.kind == "duration")
     worse = watch.model_copy(update={"figures": {"xauc": figure(0.6, -0.01, 0.001)}})
     found = example(tasks=(worse,), slices=())
     refused(

@@ -62,7 +62,7 @@ class Model:
         trained_on = click_log(1).schema if schema is None else schema
         described = Artefact(
             predictions=self.network.prediction_columns,
-            outputs=outputs_of(config.tasks, self.network.prediction_columns),
+            outputs=outputs_of(config.tasks, self.network.extra_columns),
             sequences=config.sequence_features,
             features=config.features,
             columns={

@@ -71,7 +71,7 @@ def test_the_best_of_a_run_stays(tmp_path: Path) -> None:
         ("window_auc/watch_time", "did you mean"),
         (
             "loss",
-            "known here: window_ne/ctr, window_auc/ctr, window_calibration/ctr, ",
+            "known here: window_auc/ctr, window_ne/ctr, window_calibration/ctr, ",
         ),
     ],
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from launch.build import eval_reader
+from launch.run_folder import run_folder
 from marigold_rec.training import Evaluation, StopRequest, evaluate, load_model
 from tests.support.launches import (
     PATIENT,
@@ -50,7 +51,15 @@ class Evaluated:
 def _evaluation(run: Run) -> Evaluation:
     reader = eval_reader(run.config, run.data, run.ranks)
     assert reader is not None
-    return evaluate(run.built.model, reader, run.config.tasks, run.ranks, StopRequest())
+    return evaluate(
+        run.built.model,
+        run.built.objective.network,
+        reader,
+        run.config.tasks,
+        run.ranks,
+        StopRequest(),
+        run_folder=run_folder(run.config),
+    )
 
 
 def _evaluated(config: Path, overrides: tuple[str, ...]) -> Evaluated:

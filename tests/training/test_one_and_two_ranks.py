@@ -34,7 +34,15 @@ def _train(config: Path, overrides: tuple[str, ...]) -> tuple[list[list[float]],
         run.trainer.pipeline.detach()
         held_out = eval_reader(run.config, run.data, run.ranks)
         assert held_out is not None
-        evaluation = evaluate(run.built.model, held_out, run.config.tasks, run.ranks, StopRequest())
+        evaluation = evaluate(
+            run.built.model,
+            run.built.objective.network,
+            held_out,
+            run.config.tasks,
+            run.ranks,
+            StopRequest(),
+            run_folder=config.parent / "scored",
+        )
         diagnostics = run.built.objective.balancer.diagnostics()
         self_check = float(diagnostics.get("self_check", torch.ones(())))
         own = {"accumulated": _accumulated(run), "self_check": self_check}

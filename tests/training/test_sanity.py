@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from marigold_rec.config.label_kinds import Kind
 from marigold_rec.training.large_inputs import large_inputs, say_large_inputs
 from marigold_rec.training.run_log import LOGGER
 from marigold_rec.training.sanity import SanityGuard, TaskFigures
@@ -107,7 +108,7 @@ def test_a_young_model_is_left_alone_but_its_data_are_not(total_steps: int, grow
         (TaskFigures("ctr", 9_000, 4_000, auc=0.49, auc_high=0.4999), "ends at 0.4999"),
         (_ctr(6_000, 60_000, auc=0.5), "no better than chance"),
         (_ctr(300, 900, calibration=0.1), "predicts 0.1 times"),
-        (TaskFigures("ctr", 100, r2=-0.01), "R2 -0.010"),
+        (TaskFigures("ctr", 100, r2_log=-0.01), "R2 -0.010"),
     ],
 )
 def test_the_final_evaluation_is_judged_at_any_number_of_steps(
@@ -126,8 +127,8 @@ def test_the_final_evaluation_is_judged_at_any_number_of_steps(
         _ctr(300, 900, ne=0.999),
         _ctr(60, 900, ne=1.01),  # few rows
         _ctr(100, 1_000, auc=0.47),  # its interval reaches .5
-        TaskFigures("watch_time", 99, r2=-0.5),
-        TaskFigures("watch_time", 5_000, r2=0.01),
+        TaskFigures("watch_time", 99, r2_log=-0.5),
+        TaskFigures("watch_time", 5_000, r2_log=0.01),
     ],
 )
 def test_a_final_evaluation_that_chance_explains_is_not_told(figures: TaskFigures) -> None:
@@ -145,7 +146,11 @@ def test_a_loss_beyond_reason_names_the_inputs_before_the_learning_rates() -> No
     dense_BD = torch.tensor([[0.5, 12.0, -1.7e12], [2.0, 3.0, 1.0]])
     found = say_large_inputs(large_inputs(dense_BD, ["age", "hour", "ts"]))
     guard = SanityGuard(20)
-    losses = {"ctr": ("binary", 2.7e9), "cvr": ("binary", 0.69), "watch": ("watch_time", 90.0)}
+    losses: dict[str, tuple[Kind, float]] = {
+        "ctr": ("binary", 2.7e9),
+        "cvr": ("binary", 0.69),
+        "watch": ("duration", 90.0),
+    }
     [warning] = guard.look_at_losses(1, losses, lambda: found)
     assert warning.startswith("step 1: ctr: loss 2.7e+09")
     places = [warning.index(what) for what in ("ts reaches", "hour reaches", "optimizer.*.lr")]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from marigold_rec.batch import Batch, Cursor
 from marigold_rec.config.tasks import BinaryTask, DurationTask
+from marigold_rec.contracts import Head
 from marigold_rec.distributed import Ranks
 from marigold_rec.training import RunLog, StepOutput, StopRequest
 from marigold_rec.training.window_metrics import WindowMetrics
@@ -139,7 +140,7 @@ _ALONE = Ranks(0, 1, 1, torch.device("cpu"), cast(Any, None), cast(Any, None))
 
 
 def _window(*tasks: BinaryTask | DurationTask, rows: int | None = 1000) -> WindowMetrics:
-    heads = [
+    heads: list[Head] = [
         LogisticHead(LogisticSettings(name="logistic"), task, 2)
         if isinstance(task, BinaryTask)
         else LogMSEHead(LogMSESettings(name="log_mse"), task, 2)

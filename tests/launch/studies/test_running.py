@@ -26,7 +26,7 @@ import json, pathlib, shutil, sys
 config, folder = map(pathlib.Path, sys.argv[1:])
 (folder / "checkpoints/step-1").mkdir(parents=True)
 shutil.copy(config, folder / "config.effective.yaml")
-figures = {"eval/auc/ctr": 0.7, "eval/auc/cvr": None, "eval/r2_log/watch_time": 0.1}
+figures = {"eval/auc/ctr": 0.7, "eval/auc/cvr": None, "eval/xauc/watch_time": 0.1}
 (folder / "summary.json").write_text(json.dumps({"status": "done"} | figures))
 """
 _BADLY = """

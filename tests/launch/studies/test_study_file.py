@@ -78,7 +78,7 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     ({"metrics": {"ctr": "acu"}}, "metrics.ctr: 'acu' can't rank binary tasks; did you mean 'auc'"),
     (
         {"metrics": {"ctr": "calibration"}},
-        "metrics.ctr: 'calibration' can't rank binary tasks; known here: auc, log_loss, ne",
+        "metrics.ctr: 'calibration' can't rank binary tasks; known here: auc, ne, log_loss",
     ),
     ({"front": ["ctr", "clicks"]}, "front: there is no task 'clicks'; known here: ctr, cvr, watch"),
     ({"front": ["ctr", "ctr"]}, "front: both tasks are 'ctr'; name two"),

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from sklearn.metrics import roc_auc_score
 
-from marigold_rec.metrics import RegressionScores
-from tests.metrics.nasty_rows import SECONDS, WEIGHTS, second_rows
+from marigold_rec.analysis.rows import Rows
+from marigold_rec.analysis.watch_time import watch_time_estimates
+from tests.analysis.nasty_rows import SECONDS, WEIGHTS, second_rows
 
 Triples = list[tuple[int, int, int]]
 
 
 def _xauc(predictions: Any, labels: Any, weights: Any | None = None) -> float:
-    scores = RegressionScores()
-    columns = (predictions, labels, np.ones(len(labels)) if weights is None else weights)
-    scores.add(*(np.asarray(column, np.float32) for column in columns))
-    found = scores.compute().xauc
+    weights = np.ones(len(labels)) if weights is None else weights
+    prediction, label, weight = np.array([predictions, labels, weights], np.float32)
+    rows = Rows(prediction, label, weight)
+    found = watch_time_estimates(rows.take(rows.weights > 0))["xauc"].value
     assert found is not None
     return found
 
