@@ -15,7 +15,7 @@ import pytest
 
 from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint.finding import newest_good
-from marigold_rec.checkpoint.manifest import Manifest, file_entry, manifest_text
+from marigold_rec.checkpoint.manifest import Manifest, file_entry, manifest_bytes
 from marigold_rec.checkpoint.mirror import Mirror, refuse_taken_mirror
 from marigold_rec.checkpoint.mirroring import Mirroring
 from marigold_rec.config import Config
@@ -49,15 +49,16 @@ def _checkpoint(root: Path, step: int, **more: Any) -> Path:
         step=step,
         saved_at=datetime(2026, 3, 1, tzinfo=UTC),
         world_size=1,
-        cursors=(Cursor(0, step),),
+        cursors=(Cursor(0, 64 * step),),
+        has_begun=True,
         data="files",
         config_hash="hash",
-        config={},
+        config={"data": {"batch_size": 64}},
         versions={},
         files={name: file_entry(folder / name) for name in _FILES},
         **more,
     )
-    (folder / "manifest.json").write_text(manifest_text(manifest))
+    (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
     return folder
 
 

@@ -61,7 +61,7 @@ def _save(root: Path, steps: list[int], keep: int = 9) -> list[list[str]]:
 
 
 def _save_one(store: CheckpointStore, ranks: Ranks, step: int) -> None:
-    cursors = tuple(Cursor(0, 10 * step + rank) for rank in range(ranks.world_size))
+    cursors = tuple(Cursor(0, 64 * step - rank) for rank in range(ranks.world_size))
     store.save(Snapshot(_tensors(step, ranks.rank), step, cursors, "files"))
 
 

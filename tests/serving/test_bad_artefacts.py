@@ -89,8 +89,8 @@ def test_an_unlisted_file(artefact: Path) -> None:
 
 
 def test_a_newer_format_is_named_before_its_fields(artefact: Path) -> None:
-    rewrite(artefact, format=2, something_new=1)
-    refused(artefact, "format 2, this version reads 1; export the checkpoint with this version")
+    rewrite(artefact, format=3, something_new=1)
+    refused(artefact, "format 3, this version reads 2; export the checkpoint with this version")
 
 
 @pytest.mark.parametrize("name", ["../user.bin", "tables/../../user.bin", "/etc/passwd", "", ".",
