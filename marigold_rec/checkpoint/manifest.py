@@ -102,6 +102,18 @@ def read_manifest(folder: Path) -> Manifest:
     named = _STEP_FOLDER.match(folder.name)
     if named and int(named[1]) != manifest.step:
         raise CheckpointError(f"{path}: is of step {manifest.step}, not of its folder's name")
+    try:
+        _verify_files(folder, manifest)
+    except OSError as error:  # deleted under us, or a disk that fails
+        raise CheckpointError(
+            f"{folder}: can't be read ({error}); if it was there, has its run deleted it? look for "
+            "a newer one, or raise checkpoint.keep"
+        ) from error
+    return manifest
+
+
+def _verify_files(folder: Path, manifest: Manifest) -> None:
+    path = folder / MANIFEST_NAME
     for name, expected in manifest.files.items():
         # A name with a folder in it, or a link, could lead out of the checkpoint.
         if name != Path(name).name or name in ("", ".", "..") or (folder / name).is_symlink():
@@ -113,7 +125,6 @@ def read_manifest(folder: Path) -> Manifest:
     present = {p.name for p in folder.iterdir()} - {MANIFEST_NAME}
     if unlisted := sorted(present - set(manifest.files)):
         raise CheckpointError(f"{folder}: holds files that its manifest does not list: {unlisted}")
-    return manifest
 
 
 def parse_manifest(content: bytes, where: Path | str) -> Manifest:

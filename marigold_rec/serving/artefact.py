@@ -104,6 +104,18 @@ def read_artefact(folder: Path) -> Artefact:
     Raises CheckpointError that says which file is missing, foreign or changed.
     """
     artefact = _read(folder)
+    try:
+        _verify_files(folder, artefact)
+    except OSError as error:  # replaced or deleted under us, or a disk that fails
+        raise CheckpointError(
+            f"{folder}: can't be read ({error}); was it replaced or deleted meanwhile? open it "
+            "again, or name another artefact"
+        ) from error
+    _require_whole(folder / ARTEFACT_NAME, artefact)
+    return artefact
+
+
+def _verify_files(folder: Path, artefact: Artefact) -> None:
     path = folder / ARTEFACT_NAME
     if (folder / "tables").is_symlink():
         raise CheckpointError(f"{folder / 'tables'}: is a symbolic link, which is not followed")
@@ -118,8 +130,6 @@ def read_artefact(folder: Path) -> Artefact:
     present = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
     if unlisted := sorted(present - set(artefact.files) - {ARTEFACT_NAME}):
         raise CheckpointError(f"{folder}: holds files that artefact.json does not list: {unlisted}")
-    _require_whole(path, artefact)
-    return artefact
 
 
 def artefact_bytes(artefact: Artefact) -> bytes:
