@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
@@ -24,6 +23,7 @@ from marigold_rec.errors import CheckpointError, ConfigError
 from tests.checkpoint import buckets
 from tests.checkpoint.buckets import Bucket, BucketFileSystem, Fault
 from tests.support.runs import config_tree
+from tests.support.sealing import reseal, tree_of
 
 _FILES = ("__0_0.distcp", "__1_0.distcp", ".metadata")
 
@@ -180,9 +180,9 @@ def test_a_copy_can_not_write_elsewhere(tmp_path: Path, name: str) -> None:
     here, mirror = tmp_path / "here", _mirror(tmp_path)
     mirror.upload(_checkpoint(here, 1))
     marker = tmp_path / "bucket/night/step-000000001/manifest.json"
-    tree = json.loads(marker.read_text())
+    tree = tree_of(marker)
     tree["files"][name] = tree["files"].pop(".metadata")
-    marker.write_text(json.dumps(tree))
+    reseal(marker, **tree)
     with pytest.raises(CheckpointError, match="is not allowed"):
         mirror.fetch(1, tmp_path / "elsewhere", 1)
     assert not (tmp_path / "elsewhere").exists()
