@@ -59,13 +59,14 @@ def train_and_evaluate(config: Config, ranks: Ranks, resume: str) -> int:
     folder = run_folder(config)
     with ExitStack() as stack:
         on_first_rank(lambda: stack.enter_context(locked(folder)), ranks.control)
-        if resume == "never":
-            on_first_rank(lambda: _start_anew(config, folder), ranks.control)
         # To the very end: the first rank to leave makes torchrun signal the others, and the one
         # that is still writing its summary must live to finish it.
         stop = stack.enter_context(stop_on_signals())
         summary = Summary(folder, _run_card(config, ranks), is_first=ranks.is_first)
         try:
+            if resume == "never":
+                on_first_rank(lambda: _start_anew(config, folder), ranks.control)
+            on_first_rank(lambda: _begin(folder, summary), ranks.control)
             return _run(config, ranks, resume, folder, summary, stop)
         except Exception as error:
             summary.fail(error.exit_code if isinstance(error, MarigoldError) else EXIT_OTHER, error)
@@ -95,7 +96,7 @@ def _run(
     elif config.warm_start.path is not None:
         reset = _warm_start(trainer, Path(config.warm_start.path), ranks)
     # Not earlier: a start that is refused must leave the files of the run that is there alone.
-    on_first_rank(lambda: _begin(config, folder, summary), ranks.control)
+    on_first_rank(lambda: _write_config(config, folder), ranks.control)
     inputs = check_inputs(config, data, ranks)
     LOGGER.info(
         "training %s: %s rows, %s steps of %d ranks x %s rows on %s; model %s, balancer %s",
@@ -183,10 +184,16 @@ def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> Mapping[str, int]
     return plan.reset
 
 
-def _begin(config: Config, folder: Path, summary: Summary) -> None:
+def _begin(folder: Path, summary: Summary) -> None:
+    try:
+        summary.begin()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _write_config(config: Config, folder: Path) -> None:
     try:
         (folder / "config.effective.yaml").write_text(dump_config(config))
-        summary.begin()
     except OSError as error:
         raise _unwritable(folder, error) from error
 

@@ -1,7 +1,7 @@
 """summary.json: how the run stands or ended, always the truth about this run.
 
-A start that is refused (a wrong path, another config) says nothing about the run that is there, and
-leaves its summary alone.
+Every start that holds the lock of the run's folder writes how it stands and how it ended, a refused
+one too: what an earlier start has left would say "done" of this one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ class Summary:
         self._folder = folder
         self._run_card = run_card
         self._is_first = is_first
-        self._is_ours = not (folder / "summary.json").exists()
 
     def begin(self) -> None:
-        """The start was accepted: what a kill leaves behind now says `running`."""
-        self._is_ours = True
+        """What a kill leaves behind from now on says `running`."""
         self._write({"status": "running"})
 
     def end(self, content: Mapping[str, Any]) -> None:
@@ -37,5 +35,5 @@ class Summary:
         self._write({"status": status, "exit_code": exit_code, "error": message})
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        if self._is_first and self._is_ours:
+        if self._is_first:
             write_summary(self._folder, {**self._run_card, **content})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from marigold_rec.checkpoint import Found, newest_good
-from marigold_rec.checkpoint.manifest import MANIFEST_NAME, read_manifest
+from marigold_rec.checkpoint.manifest import MANIFEST_NAME, parse_manifest, read_manifest
 from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
 from marigold_rec.errors import CheckpointError, ConfigError
@@ -48,9 +47,9 @@ def peek_config(path: Path, overrides: Sequence[str]) -> Config:
     folders = [path, *sorted((path / "checkpoints").glob("step-*"), reverse=True)]
     for folder in folders:
         try:
-            manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-            tree = manifest["config"]
-        except (OSError, ValueError, TypeError, KeyError):
+            path = folder / MANIFEST_NAME
+            tree = parse_manifest(path.read_bytes(), path).config
+        except (OSError, CheckpointError):
             continue
         return evaluated_config(tree, overrides, folder)
     open_checkpoint(path)  # says what is wrong

@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 
 from marigold_rec.checkpoint.manifest import Manifest
 from marigold_rec.errors import CheckpointError
@@ -56,7 +63,8 @@ def read_dcp_metadata(folder: Path, manifest: Manifest) -> Metadata:
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read ({error})") from error
     except Exception as error:  # a broken pickle raises nearly anything
-        raise CheckpointError(f"{path}: refused: {error}") from error
+        what = str(error) or type(error).__name__
+        raise CheckpointError(f"{path}: refused: {what}") from error
     if problem := _problem(metadata, manifest):
         raise CheckpointError(f"{path}: refused: {problem}")
     return metadata
@@ -76,7 +84,48 @@ class VerifiedReader(FileSystemReader):
         return self._metadata
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
+# DCP's own classes, whose instances may be given values; nothing else, and never a class itself.
+_BUILT = (
+    Metadata, MetadataIndex, ChunkStorageMetadata, StorageMeta, TensorProperties,
+    TensorStorageMetadata, _StorageInfo,
+)  # fmt: skip
+
+
+def _build(unpickler: Any) -> None:
+    """BUILD, of instances of DCP's classes: of a class it would change the class for all."""
+    # The last on the stack is the state, before it lies what is given it.
+    given, state = unpickler.stack[-2], unpickler.stack[-1]
+    # A pair may hold attributes that are set one by one, `__class__` too.
+    is_own = type(given) is TensorProperties and type(state) is tuple and len(state) == 5
+    if type(given) not in _BUILT or not (is_own or type(state) is dict):
+        raise pickle.UnpicklingError(f"it gives values to {given!r:.80}, which no checkpoint needs")
+    _PYTHON.dispatch[pickle.BUILD[0]](unpickler)
+
+
+_PYTHON: Any = getattr(pickle, "_Unpickler")  # noqa: B009 - the one whose opcodes can be chosen
+# What a save of ours writes: no INST, OBJ, EXT, persistent ids, NEWOBJ_EX or buffers.
+_OPCODES = (
+    pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.MEMOIZE, pickle.BINPUT,
+    pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET, pickle.GLOBAL, pickle.STACK_GLOBAL,
+    pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2,
+    pickle.LONG1, pickle.BINFLOAT, pickle.SHORT_BINUNICODE, pickle.BINUNICODE, pickle.EMPTY_TUPLE,
+    pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_LIST, pickle.APPEND,
+    pickle.APPENDS, pickle.EMPTY_DICT, pickle.SETITEM, pickle.SETITEMS, pickle.NEWOBJ,
+    pickle.REDUCE,
+)  # fmt: skip
+
+
+def _refused_opcode(unpickler: Any) -> None:
+    raise pickle.UnpicklingError("it holds an instruction that no checkpoint needs")
+
+
+class _RestrictedUnpickler(_PYTHON):
+    dispatch = (
+        dict.fromkeys(range(256), _refused_opcode)
+        | {code[0]: _PYTHON.dispatch[code[0]] for code in _OPCODES}
+        | {pickle.BUILD[0]: _build}
+    )
+
     def find_class(self, module: str, name: str) -> Any:
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_dtype or (module, name) in _ALLOWED:

@@ -1,24 +1,24 @@
 """The manifest: the last file of a checkpoint to be written, and the first to be read.
 
 Only a folder whose manifest verifies is ever loaded. The tensors are in files of
-torch.distributed.checkpoint beside it; everything else (step, cursors, versions) is here, as JSON.
+torch.distributed.checkpoint beside it; everything else (step, cursors, versions) is here, as JSON
+that vouches for itself (`sealed.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
-from typing import cast
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from marigold_rec.batch import Cursor
 from marigold_rec.errors import CheckpointError
+from marigold_rec.sealed import sealed, unsealed
 
 MANIFEST_NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 _STEP_FOLDER = re.compile(r"^step-(\d{9})$")
 # A manifest grows with the number of ranks, by some hundred bytes for each.
 _MOST_MANIFEST_BYTES = 1 << 26
@@ -44,6 +44,8 @@ class Manifest(BaseModel):
     world_size: int
     cursors: tuple[Cursor, ...]
     """Per rank: the rows that have been trained on (not those that were read ahead)."""
+    has_begun: bool
+    """What a run does once, before its first step, is done: the heads' start."""
     data: str
     """Fingerprint of the training files: a cursor means nothing over others."""
     schema_hash: str | None = None
@@ -58,9 +60,18 @@ class Manifest(BaseModel):
     files: dict[str, FileEntry]
 
     @property
+    def batch_size(self) -> int:
+        """Rows of a rank in a step. Raises ValueError where the config has none."""
+        data = self.config.get("data")
+        found = data.get("batch_size") if isinstance(data, dict) else None
+        if type(found) is not int or found < 1:
+            raise ValueError(f"its config's data.batch_size is {found!r:.40}")
+        return found
+
+    @property
     def rows_per_step(self) -> int:
         """Of all ranks together."""
-        return self.world_size * cast(dict[str, int], self.config["data"])["batch_size"]
+        return self.world_size * self.batch_size
 
 
 def file_entry(path: Path) -> FileEntry:
@@ -85,23 +96,24 @@ def read_manifest(folder: Path) -> Manifest:
         size = path.stat().st_size
         if size > _MOST_MANIFEST_BYTES:
             raise CheckpointError(f"{path}: {size:,} bytes; not a manifest")
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        manifest = parse_manifest(path.read_bytes(), path)
+    except OSError as error:
         raise CheckpointError(f"{path}: can't be read ({error}); not a checkpoint") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise CheckpointError(f"{path}: not a manifest: {first['loc']}: {first['msg']}") from error
-    if manifest.format != FORMAT:
-        raise CheckpointError(f"{path}: format {manifest.format}, this version reads {FORMAT}")
-    if len(manifest.cursors) != manifest.world_size:
-        raise CheckpointError(
-            f"{path}: {len(manifest.cursors)} cursors for {manifest.world_size} ranks"
-        )
-    if len({(cursor.epoch, cursor.legs) for cursor in manifest.cursors}) > 1:
-        raise CheckpointError(f"{path}: its ranks do not stand in one epoch: {manifest.cursors}")
     named = _STEP_FOLDER.match(folder.name)
     if named and int(named[1]) != manifest.step:
         raise CheckpointError(f"{path}: is of step {manifest.step}, not of its folder's name")
+    try:
+        _verify_files(folder, manifest)
+    except OSError as error:  # deleted under us, or a disk that fails
+        raise CheckpointError(
+            f"{folder}: can't be read ({error}); if it was there, has its run deleted it? look for "
+            "a newer one, or raise checkpoint.keep"
+        ) from error
+    return manifest
+
+
+def _verify_files(folder: Path, manifest: Manifest) -> None:
+    path = folder / MANIFEST_NAME
     for name, expected in manifest.files.items():
         # A name with a folder in it, or a link, could lead out of the checkpoint.
         if name != Path(name).name or name in ("", ".", "..") or (folder / name).is_symlink():
@@ -113,8 +125,60 @@ def read_manifest(folder: Path) -> Manifest:
     present = {p.name for p in folder.iterdir()} - {MANIFEST_NAME}
     if unlisted := sorted(present - set(manifest.files)):
         raise CheckpointError(f"{folder}: holds files that its manifest does not list: {unlisted}")
+
+
+def parse_manifest(content: bytes, where: Path | str) -> Manifest:
+    """The manifest of a file's bytes, all of which have been vouched for by its seal.
+
+    Raises CheckpointError for what is no manifest of this version, or contradicts itself. The files
+    that it lists have yet to be verified.
+    """
+    try:
+        manifest = Manifest.model_validate_json(unsealed(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CheckpointError(f"{where}: not a manifest: {first['loc']}: {first['msg']}") from error
+    except ValueError as error:
+        raise CheckpointError(
+            f"{where}: not a manifest: {error}; use another checkpoint, or begin anew with "
+            "--resume never"
+        ) from error
+    if manifest.format != FORMAT:
+        raise CheckpointError(f"{where}: format {manifest.format}, this version reads {FORMAT}")
+    try:
+        problem = _contradiction(manifest)
+    except ValueError as error:
+        problem = str(error)
+    if problem is not None:
+        raise CheckpointError(f"{where}: {problem}")
     return manifest
 
 
-def manifest_text(manifest: Manifest) -> str:
-    return json.dumps(manifest.model_dump(mode="json"), indent=1)
+def _contradiction(manifest: Manifest) -> str | None:
+    """How the ranks' places contradict each other or the step, if they do."""
+    cursors, batch_size = manifest.cursors, manifest.batch_size
+    if not cursors or len(cursors) != manifest.world_size:
+        return f"{len(cursors)} cursors for {manifest.world_size} ranks"
+    if len({(cursor.epoch, cursor.legs) for cursor in cursors}) > 1:
+        return f"its ranks do not stand in one epoch: {cursors}"
+    rows = [cursor.rows for cursor in cursors]
+    numbers = [manifest.step, cursors[0].epoch, *rows]
+    numbers += [number for leg in cursors[0].legs for number in (leg.world_size, leg.rows)]
+    if min(numbers) < 0:
+        return f"a number below 0: step {manifest.step}, {cursors}"
+    # All take the same steps: one that has no rows left stands at its end, or counts filling.
+    if max(rows) - min(rows) > batch_size:
+        return f"its ranks' rows differ by more than a batch of {batch_size}: {rows}"
+    steps = -(-max(rows) // batch_size)
+    is_all = cursors[0].epoch == 0 and not cursors[0].legs
+    if steps > manifest.step or (is_all and steps != manifest.step):
+        return (
+            f"step {manifest.step}, but {max(rows):,} rows of a rank are {steps} steps of "
+            f"{batch_size}"
+        )
+    return None
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The file's content."""
+    return sealed(manifest.model_dump(mode="json"))

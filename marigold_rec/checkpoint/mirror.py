@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from fsspec.core import url_to_fs
-from pydantic import ValidationError
 
-from marigold_rec.checkpoint.manifest import MANIFEST_NAME, Manifest, read_manifest
+from marigold_rec.checkpoint.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
 from marigold_rec.checkpoint.retention import (
     Kept,
     folder_name,
@@ -85,7 +84,7 @@ class Mirror:
     def upload(self, folder: Path) -> None:
         """Copies the checkpoint in `folder`, which is complete. Not visible before its end."""
         text = (folder / MANIFEST_NAME).read_bytes()
-        manifest = Manifest.model_validate_json(text)
+        manifest = parse_manifest(text, folder / MANIFEST_NAME)
         # Half of an earlier copy, or the same step, reached on another way.
         self._delete(manifest.step)
         target = self._of(manifest.step)
@@ -164,7 +163,7 @@ class Mirror:
         """Whether the marker is a whole one: a folder of files may have been left half of it."""
         try:
             json.loads(self._files.cat_file(self._marker(step)))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return False
         return True
 
@@ -172,13 +171,7 @@ class Mirror:
         marker = self._marker(step)
         if self._files.info(marker)["size"] > _MOST_MANIFEST_BYTES:
             raise CheckpointError(f"{marker}: too large for a manifest")
-        try:
-            manifest = Manifest.model_validate_json(self._files.cat_file(marker))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise CheckpointError(
-                f"{marker}: no manifest: {first['loc']}: {first['msg']}"
-            ) from error
+        manifest = parse_manifest(self._files.cat_file(marker), marker)
         if manifest.step != step:
             raise CheckpointError(f"{marker}: is of step {manifest.step}, not of its folder's name")
         if bad := [name for name in manifest.files if name != Path(name).name or name == ".."]:
@@ -187,8 +180,7 @@ class Mirror:
 
     def _kept(self, step: int) -> Kept:
         if step not in self._known:
-            text = self._files.cat_file(self._marker(step)).decode("utf-8", "replace")
-            self._known[step] = kept_of(step, text)
+            self._known[step] = kept_of(step, self._files.cat_file(self._marker(step)))
         return self._known[step]
 
     def _require_size(self, path: str, expected: int) -> None:

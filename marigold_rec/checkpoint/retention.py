@@ -19,6 +19,7 @@ from pathlib import Path
 from marigold_rec.checkpoint.held import unless_held
 from marigold_rec.checkpoint.manifest import MANIFEST_NAME
 from marigold_rec.config.window_figures import badness
+from marigold_rec.sealed import unsealed
 
 _STEP = re.compile(r"^step-(\d{9})$")
 _STALE = re.compile(r"^step-\d{9}\.tmp-[0-9a-f]{8}$")
@@ -151,20 +152,20 @@ def _saved_at(folder: Path) -> datetime | None:
 def _kept(folder: Path) -> Kept:
     step = _STEP.match(folder.name)
     try:
-        text = (folder / MANIFEST_NAME).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    return kept_of(0 if step is None else int(step[1]), text)
+        content = (folder / MANIFEST_NAME).read_bytes()
+    except OSError:
+        content = b""
+    return kept_of(0 if step is None else int(step[1]), content)
 
 
-def kept_of(step: int, manifest_text: str) -> Kept:
+def kept_of(step: int, content: bytes) -> Kept:
     """What a manifest says that retention asks, of one that may be damaged or of another version.
 
     The time is the manifest's, never the file's own: copies and clocks of servers change.
     """
     try:
-        manifest = json.loads(manifest_text)
-    except ValueError:
+        manifest = json.loads(unsealed(content))
+    except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
         return Kept(step, None)

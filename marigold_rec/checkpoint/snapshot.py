@@ -24,5 +24,7 @@ class Snapshot:
     """The training files' fingerprint."""
     exempt: frozenset[str] = frozenset()
     """Names of tensors that may hold values that are not finite."""
+    has_begun: bool = True
+    """What a run does once, before its first step, is done: the heads' start."""
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
     """Of the newest windows; the manifest notes those of the first rank."""

@@ -272,6 +272,7 @@ class CheckpointStore:
             saved_at=datetime.datetime.now(datetime.UTC),
             world_size=self._ranks.world_size,
             cursors=snapshot.cursors,
+            has_begun=snapshot.has_begun,
             data=snapshot.data,
             schema_hash=self._schema_hash,
             plan=self._plan,

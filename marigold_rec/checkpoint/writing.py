@@ -28,7 +28,7 @@ from marigold_rec.checkpoint.manifest import (
     FileEntry,
     Manifest,
     file_entry,
-    manifest_text,
+    manifest_bytes,
 )
 from marigold_rec.checkpoint.retention import abandon, folder_name, prune, temporary_name
 from marigold_rec.checkpoint.staging import Shards, ShardsPlanner, not_finite
@@ -129,8 +129,7 @@ def hash_files(temporary: Path, prefix: str) -> dict[str, FileEntry]:
 
 
 def write_manifest(temporary: Path, manifest: Manifest) -> None:
-    with (temporary / MANIFEST_NAME).open("w", encoding="utf-8") as file:
-        file.write(manifest_text(manifest))
+    (temporary / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
     sync_all(temporary)
 
 

@@ -1,7 +1,7 @@
 """The artefact: a folder that holds all that predictions need, and `artefact.json`, which vouches
 for every byte of it.
 
-  artefact.json      what is described here; read first
+  artefact.json      what is described here, sealed (`sealed.py`); read first
   dense.pt2          the dense part, a program of torch.export (`program.py`)
   tables/<name>.bin  an embedding table's rows, raw (`tables.py`)
   admitted.npz       which rows are in use, where rare ids share one (`transforms/admission.py`)
@@ -13,6 +13,7 @@ another artefact.json, so that an artefact is to be trusted as far as the place 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from marigold_rec.config.label_kinds import Kind
 from marigold_rec.config.names import NAME_PATTERN
 from marigold_rec.config.tables import Table, resolve_tables
 from marigold_rec.errors import CheckpointError
+from marigold_rec.sealed import sealed, unsealed
 from marigold_rec.transforms.row_bits import ADMITTED_NAME
 
 ARTEFACT_NAME = "artefact.json"
@@ -90,19 +92,6 @@ class Artefact(_Part):
     """Of the training files' columns."""
     versions: dict[str, str]
     files: dict[str, FileEntry]
-    sha256: str = ""
-    """Of all the rest; see `sealed`."""
-
-    def sealed(self) -> Artefact:
-        """With its hash, as it is written."""
-        return self.model_copy(update={"sha256": self._digest()})
-
-    @property
-    def is_intact(self) -> bool:
-        return self.sha256 == self._digest()
-
-    def _digest(self) -> str:
-        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
     @property
     def sparse_features(self) -> tuple[SparseFeature, ...]:
@@ -119,6 +108,18 @@ def read_artefact(folder: Path) -> Artefact:
     Raises CheckpointError that says which file is missing, foreign or changed.
     """
     artefact = _read(folder)
+    try:
+        _verify_files(folder, artefact)
+    except OSError as error:  # replaced or deleted under us, or a disk that fails
+        raise CheckpointError(
+            f"{folder}: can't be read ({error}); was it replaced or deleted meanwhile? open it "
+            "again, or name another artefact"
+        ) from error
+    _require_whole(folder / ARTEFACT_NAME, artefact)
+    return artefact
+
+
+def _verify_files(folder: Path, artefact: Artefact) -> None:
     path = folder / ARTEFACT_NAME
     if (folder / "tables").is_symlink():
         raise CheckpointError(f"{folder / 'tables'}: is a symbolic link, which is not followed")
@@ -133,8 +134,12 @@ def read_artefact(folder: Path) -> Artefact:
     present = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
     if unlisted := sorted(present - set(artefact.files) - {ARTEFACT_NAME}):
         raise CheckpointError(f"{folder}: holds files that artefact.json does not list: {unlisted}")
-    _require_whole(path, artefact)
-    return artefact
+
+
+def artefact_bytes(artefact: Artefact) -> bytes:
+    """The content of artefact.json."""
+    # Not model_dump(mode="json"): it would write a number that is not finite otherwise.
+    return sealed(json.loads(artefact.model_dump_json()))
 
 
 def is_artefact(folder: Path) -> bool:
@@ -161,12 +166,13 @@ def _read(folder: Path) -> Artefact:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise CheckpointError(f"{path}: {size:,} bytes; not an artefact's")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise CheckpointError(
             f"{path}: can't be read ({error}); expected a folder that launch/export.py has written"
         ) from error
     try:
+        text = unsealed(content)
         # Another version's file may have other fields: its number has to be seen first.
         number = _Format.model_validate_json(text).format
         if number != FORMAT:
@@ -174,13 +180,12 @@ def _read(folder: Path) -> Artefact:
                 f"{path}: format {number}, this version reads {FORMAT}; export the checkpoint "
                 "with this version, or serve with the one that exported it"
             )
-        artefact = Artefact.model_validate_json(text)
+        return Artefact.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         raise CheckpointError(f"{path}: not an artefact: {first['loc']}: {first['msg']}") from error
-    if not artefact.is_intact:
-        raise CheckpointError(f"{path}: its sha256 differs from its own; it was changed or damaged")
-    return artefact
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; export the checkpoint again") from error
 
 
 class _Format(BaseModel):

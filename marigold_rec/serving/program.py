@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from marigold_rec.errors import CheckpointError
+from marigold_rec.plain_zip import require_plain_zip
 
 Dense = Callable[..., Tensor]
 """The tensors of `Inputs.flat` -> predictions_BP."""
@@ -60,7 +61,12 @@ def load_program(path: Path) -> Dense:
 
 def _require_no_pickle(path: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            require_plain_zip(file)  # torch has another reader
+            tops = {name.partition("/")[0] for name in archive.namelist()}
+            packed = [m.filename for m in archive.infolist() if m.compress_type]
+            if len(tops) != 1 or packed:
+                raise zipfile.BadZipFile(f"top folders {sorted(tops)[:3]}, packed {packed[:3]}")
             sizes = {name.partition("/")[2]: archive.getinfo(name) for name in archive.namelist()}
             foreign = [name for name in sizes if not _MEMBERS.fullmatch(name)]
             if _SAMPLES in sizes and sizes[_SAMPLES].file_size:
@@ -68,7 +74,10 @@ def _require_no_pickle(path: Path) -> None:
             weights = json.loads(archive.read(sizes[_WEIGHTS]))["config"]
             foreign += [name for name, entry in weights.items() if entry["use_pickle"] is not False]
             foreign += json.loads(archive.read(sizes[_CONSTANTS]))["config"]
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, zipfile.BadZipFile, NotImplementedError, RecursionError, ValueError, KeyError,
+        TypeError, AttributeError,
+    ) as error:  # fmt: skip
         raise CheckpointError(
             f"{path}: not a program of torch.export ({type(error).__name__}: {error})"
         ) from error

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from marigold_rec.errors import ConfigError
+from marigold_rec.errors import CheckpointError, ConfigError
 from marigold_rec.serving.artefact import Precision, TableEntry
 
 _SCALE_BYTES = 8
@@ -69,7 +69,13 @@ def open_table(folder: Path, entry: TableEntry) -> Lookup:
     """Mapped and not read: processes that serve one artefact share its memory."""
     shape = stored_shape(entry.rows, entry.dim, entry.dtype)
     # "c": nothing here writes, but torch warns of arrays that can't be written.
-    array = np.memmap(folder / entry.file, _DTYPES[entry.dtype], mode="c", shape=shape)
+    try:
+        array = np.memmap(folder / entry.file, _DTYPES[entry.dtype], mode="c", shape=shape)
+    except (OSError, ValueError) as error:  # it was whole just now
+        raise CheckpointError(
+            f"{folder / entry.file}: can't be read ({error}); was the artefact replaced or deleted "
+            "meanwhile? open it again"
+        ) from error
     stored = torch.from_numpy(array)
     if entry.dtype == "int8":
         return _Quantized(stored)

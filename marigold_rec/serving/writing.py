@@ -21,6 +21,7 @@ from marigold_rec.serving.artefact import (
     Artefact,
     Precision,
     TableEntry,
+    artefact_bytes,
     file_entry,
     is_artefact,
     read_artefact,
@@ -91,8 +92,8 @@ def _write(
         (partial / ADMITTED_NAME).write_bytes(row_bits_bytes(admitted))
         names.append(ADMITTED_NAME)
     files = {name: file_entry(partial / name) for name in names}
-    whole = artefact.model_copy(update={"tables": entries, "files": files}).sealed()
-    (partial / ARTEFACT_NAME).write_text(whole.model_dump_json(indent=1), encoding="utf-8")
+    whole = artefact.model_copy(update={"tables": entries, "files": files})
+    (partial / ARTEFACT_NAME).write_bytes(artefact_bytes(whole))
     for name in [*names, ARTEFACT_NAME, "tables", "."]:
         _to_disk(partial / name)
     return whole

@@ -147,7 +147,8 @@ class Trainer:
                 "or use another run.name or --resume never"
             )
         self._state.load(self._store, found, seed=self._config.run.seed)
-        self._objective.starts_heads = False
+        if found.manifest.has_begun:
+            self._objective.starts_heads = False
         self.step = manifest.step
         if manifest.world_size == self._ranks.world_size:
             self._cursor = manifest.cursors[self._ranks.rank]
@@ -302,6 +303,7 @@ class Trainer:
             tensors=self._state.tensors(),
             step=self.step,
             cursors=tuple(cursors),
+            has_begun=not self._objective.starts_heads,
             data=self._reader.fingerprint,
             exempt=self._state.without_figure(),
             figures=self._newest_figures,

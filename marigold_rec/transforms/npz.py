@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from marigold_rec.errors import CheckpointError
+from marigold_rec.plain_zip import require_plain_zip
 
-_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_ERRORS = (
+    OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, RecursionError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def read_npz(file: Path, what: str, to_do: str) -> dict[str, np.ndarray]:
@@ -23,6 +27,7 @@ def read_npz(file: Path, what: str, to_do: str) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
         with file.open("rb") as opened, zipfile.ZipFile(opened) as archive:
+            require_plain_zip(opened)
             for name in archive.namelist():
                 with archive.open(name) as member:
                     array = np.lib.format.read_array(member, allow_pickle=False)

@@ -11,8 +11,10 @@ import pytest
 
 from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint import Manifest, read_manifest
-from marigold_rec.checkpoint.manifest import file_entry, manifest_text
+from marigold_rec.checkpoint.manifest import file_entry, manifest_bytes, parse_manifest
 from marigold_rec.errors import CheckpointError
+from marigold_rec.sealed import sealed
+from tests.support.sealing import reseal
 
 
 @pytest.fixture
@@ -27,19 +29,19 @@ def checkpoint(tmp_path: Path) -> Path:
         step=7,
         world_size=2,
         cursors=(Cursor(0, 448), Cursor(0, 447)),
+        has_begun=True,
         data="0123456789abcdef",
         config_hash="fedcba9876543210",
-        config={"run": {"seed": 3}},
+        config={"run": {"seed": 3}, "data": {"batch_size": 64}},
         versions={"torch": "2.13.0"},
         files={path.name: file_entry(path) for path in folder.iterdir()},
     )
-    (folder / "manifest.json").write_text(manifest_text(manifest))
+    (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
     return folder
 
 
 def _change(folder: Path, **changes: Any) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    reseal(folder / "manifest.json", **changes)
 
 
 def _list(folder: Path, name: str) -> None:
@@ -110,8 +112,8 @@ def test_a_link_is_refused_even_if_its_target_has_the_right_bytes(checkpoint: Pa
 
 
 def test_another_format_is_refused(checkpoint: Path) -> None:
-    _change(checkpoint, format=2)
-    _refused(checkpoint, "manifest.json: format 2, this version reads 1")
+    _change(checkpoint, format=1)
+    _refused(checkpoint, "manifest.json: format 1, this version reads 2")
 
 
 def test_a_cursor_for_each_rank_is_required(checkpoint: Path) -> None:
@@ -125,8 +127,10 @@ def test_a_cursor_for_each_rank_is_required(checkpoint: Path) -> None:
         ("", "not a manifest"),
         ('{"format": 1', "not a manifest"),
         ("[]", "not a manifest"),
-        ('{"format": 1}', "('step',): Field required"),
-        ("\udcff", "can't be read"),
+        (sealed({"format": 1}).decode(), "('step',): Field required"),
+        ('{"format": 1, "step": 7}', "an earlier version"),
+        (sealed({"config": json.loads("[" * 400 + "]" * 400)}).decode(), "not a manifest"),
+        ("\udcff", "not a manifest"),
     ],
 )
 def test_what_is_no_manifest_is_refused(checkpoint: Path, text: str, message: str) -> None:
@@ -168,3 +172,48 @@ def test_a_huge_manifest_is_not_read(checkpoint: Path) -> None:
         file.truncate(1 << 27)
     with pytest.raises(CheckpointError, match="134,217,728 bytes; not a manifest"):
         read_manifest(checkpoint)
+
+
+def test_every_flip_of_a_bit_is_refused(checkpoint: Path) -> None:
+    """Of the hash, of white space and of what has a default, too."""
+    content = (checkpoint / "manifest.json").read_bytes()
+    parse_manifest(content, "a good one")
+    for at in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[at // 8] ^= 1 << at % 8
+        with pytest.raises(CheckpointError):
+            parse_manifest(bytes(flipped), "a damaged one")
+
+
+@pytest.mark.parametrize("change", ["cut", "longer", "blank", "upper case", "earlier version"])
+def test_other_damage_of_the_seal_is_refused(checkpoint: Path, change: str) -> None:
+    content = (checkpoint / "manifest.json").read_bytes()
+    changed = {
+        "cut": content[:-1],
+        "longer": content + b"\n",
+        "blank": b" " + content,
+        "upper case": content[:14] + content[14:78].upper() + content[78:],
+        "earlier version": b"{\n" + content[content.index(b"\n", 3) + 1 :],
+    }[change]
+    with pytest.raises(CheckpointError, match=r"not a manifest.*--resume never"):
+        parse_manifest(changed, "a damaged one")
+
+
+@pytest.mark.parametrize(
+    ("cursors", "step", "message"),
+    [
+        ([(0, 448), (0, 383)], 7, "differ by more than a batch"),
+        ([(0, 449), (0, 448)], 7, "are 8 steps"),
+        ([(0, 448), (0, 448)], 8, "are 7 steps"),
+        ([(2, 448), (2, 448)], 6, "are 7 steps"),
+        ([(0, -1), (0, 0)], 0, "below 0"),
+        ([(0, 448), (1, 448)], 7, "one epoch"),
+    ],
+)
+def test_ranks_that_contradict_each_other_or_the_step_are_refused(
+    checkpoint: Path, cursors: list[tuple[int, int]], step: int, message: str
+) -> None:
+    folder = checkpoint.rename(checkpoint.parent / f"step-{step:09d}")
+    trees = [{"epoch": epoch, "rows": rows, "legs": []} for epoch, rows in cursors]
+    _change(folder, cursors=trees, step=step)
+    _refused(folder, message)

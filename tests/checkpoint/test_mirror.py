@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
@@ -15,7 +14,7 @@ import pytest
 
 from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint.finding import newest_good
-from marigold_rec.checkpoint.manifest import Manifest, file_entry, manifest_text
+from marigold_rec.checkpoint.manifest import Manifest, file_entry, manifest_bytes
 from marigold_rec.checkpoint.mirror import Mirror, refuse_taken_mirror
 from marigold_rec.checkpoint.mirroring import Mirroring
 from marigold_rec.config import Config
@@ -24,6 +23,7 @@ from marigold_rec.errors import CheckpointError, ConfigError
 from tests.checkpoint import buckets
 from tests.checkpoint.buckets import Bucket, BucketFileSystem, Fault
 from tests.support.runs import config_tree
+from tests.support.sealing import reseal, tree_of
 
 _FILES = ("__0_0.distcp", "__1_0.distcp", ".metadata")
 
@@ -49,15 +49,16 @@ def _checkpoint(root: Path, step: int, **more: Any) -> Path:
         step=step,
         saved_at=datetime(2026, 3, 1, tzinfo=UTC),
         world_size=1,
-        cursors=(Cursor(0, step),),
+        cursors=(Cursor(0, 64 * step),),
+        has_begun=True,
         data="files",
         config_hash="hash",
-        config={},
+        config={"data": {"batch_size": 64}},
         versions={},
         files={name: file_entry(folder / name) for name in _FILES},
         **more,
     )
-    (folder / "manifest.json").write_text(manifest_text(manifest))
+    (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
     return folder
 
 
@@ -179,9 +180,9 @@ def test_a_copy_can_not_write_elsewhere(tmp_path: Path, name: str) -> None:
     here, mirror = tmp_path / "here", _mirror(tmp_path)
     mirror.upload(_checkpoint(here, 1))
     marker = tmp_path / "bucket/night/step-000000001/manifest.json"
-    tree = json.loads(marker.read_text())
+    tree = tree_of(marker)
     tree["files"][name] = tree["files"].pop(".metadata")
-    marker.write_text(json.dumps(tree))
+    reseal(marker, **tree)
     with pytest.raises(CheckpointError, match="is not allowed"):
         mirror.fetch(1, tmp_path / "elsewhere", 1)
     assert not (tmp_path / "elsewhere").exists()

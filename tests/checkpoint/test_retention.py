@@ -13,6 +13,7 @@ import pytest
 from marigold_rec.checkpoint.held import held
 from marigold_rec.checkpoint.retention import Kept, Tidied, prune, steps_to_keep, tidy
 from marigold_rec.errors import CheckpointError
+from marigold_rec.sealed import sealed
 from tests.checkpoint.phases import load_newest, save_each
 from tests.support.ranks import run_ranks
 
@@ -27,11 +28,16 @@ def _saved(*hours: float | None) -> list[Kept]:
     ]
 
 
+def _as_sealed(text: str) -> bytes:
+    """The text itself where it is no object with fields."""
+    return sealed(json.loads(text)) if len(text) > 2 and text[0] == "{" else text.encode()
+
+
 def _folder(root: Path, step: int, hours: float | None = None) -> Path:
     folder = root / f"step-{step:09d}"
     folder.mkdir(parents=True)
     saved_at = None if hours is None else (_START + timedelta(hours=hours)).isoformat()
-    (folder / "manifest.json").write_text(json.dumps({"saved_at": saved_at}))
+    (folder / "manifest.json").write_bytes(sealed({"saved_at": saved_at}))
     return folder
 
 
@@ -119,7 +125,7 @@ def test_figures_that_are_none_are_passed_over(tmp_path: Path) -> None:
                 '{"figures": [0.9]}', "[]", "{", '{"figures": {"window_auc/ctr": 0.6}}',
                 '{"figures": {"window_auc/ctr": 0.5}}', "{}"]  # fmt: skip
     for step, content in enumerate(contents, 1):
-        (_folder(tmp_path, step) / "manifest.json").write_text(content)
+        (_folder(tmp_path, step) / "manifest.json").write_bytes(_as_sealed(content))
     newest = tmp_path / f"step-{len(contents):09d}"
     prune(tmp_path, newest, keep=1, every_n_hours=None, best_by="window_auc/ctr")
     assert _steps(tmp_path) == [6, 8]

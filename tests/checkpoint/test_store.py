@@ -61,7 +61,7 @@ def _save(root: Path, steps: list[int], keep: int = 9) -> list[list[str]]:
 
 
 def _save_one(store: CheckpointStore, ranks: Ranks, step: int) -> None:
-    cursors = tuple(Cursor(0, 10 * step + rank) for rank in range(ranks.world_size))
+    cursors = tuple(Cursor(0, 64 * step - rank) for rank in range(ranks.world_size))
     store.save(Snapshot(_tensors(step, ranks.rank), step, cursors, "files"))
 
 
@@ -76,7 +76,7 @@ def _find_and_load(root: Path, wanted: str) -> Any:
         store.load(found, tensors)
     except CheckpointError as error:
         return Refused(str(error))
-    assert found.manifest.cursors[ranks.rank].rows == 10 * found.manifest.step + ranks.rank
+    assert found.manifest.cursors[ranks.rank].rows == 64 * found.manifest.step - ranks.rank
     return found.folder.name, found.refused, tensors
 
 

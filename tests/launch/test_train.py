@@ -92,6 +92,15 @@ def test_each_error_has_its_exit_code(
         assert summary(config.parent / "runs/test")["exit_code"] == code
 
 
+def test_a_start_that_fails_after_one_that_was_done_says_so(again: Path) -> None:
+    run = again.parent / "runs/test"
+    assert summary(run)["status"] == "done"
+    assert codes(launch_train(again, *_FEW, "data.path=/nowhere/at/all")) == [3, 3]
+    assert (summary(run)["status"], summary(run)["exit_code"]) == ("failed", 3)
+    assert codes(launch_train(again, *_FEW, "run.seed=77")) == [5, 5]
+    assert (summary(run)["status"], summary(run)["exit_code"]) == ("failed", 5)
+
+
 def test_a_second_writer_is_refused(config: Path) -> None:
     run = config.parent / "runs/test"
     run.mkdir(parents=True)

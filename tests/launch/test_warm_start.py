@@ -25,6 +25,7 @@ from tests.support.launches import (
 )
 from tests.support.ranks import RankDiedError, rank_outcomes
 from tests.support.runs import config_tree, default_setup, write_config
+from tests.support.sealing import reseal, tree_of
 
 _FIGURES = ("auc/ctr", "ne/ctr", "auc/cvr", "ne/cvr", "mae_s/watch_time", "rmse_s/watch_time")
 # So small that a step changes no figure that is looked at here.
@@ -186,9 +187,9 @@ def test_a_malicious_checkpoint_is_not_run(folder: Path, old: Path, tmp_path: Pa
     """Its manifest fits, so that no hash shows it."""
     step, trace = old / "checkpoints/step-000000006", tmp_path / "it was run"
     (step / ".metadata").write_bytes(pickle.dumps(_Evil(trace)))
-    manifest = json.loads((step / "manifest.json").read_text())
+    manifest = tree_of(step / "manifest.json")
     manifest["files"][".metadata"] = file_entry(step / ".metadata").model_dump()
-    (step / "manifest.json").write_text(json.dumps(manifest))
+    reseal(step / "manifest.json", **manifest)
     ended = _start(folder, tmp_path, old)
     assert codes(ended) == [5, 5]
     assert f"CheckpointError: {step}/.metadata: refused: it asks for posix.mkdir" in ended[0].said

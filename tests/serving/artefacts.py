@@ -16,11 +16,13 @@ from launch.exporting.dense import DenseProgram, export_dense
 from launch.exporting.outputs import outputs_of
 from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
+from marigold_rec.sealed import sealed
 from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Precision, file_entry
 from marigold_rec.serving.inputs import column_kind
 from marigold_rec.serving.writing import write_artefact
 from models import build_embeddings, build_network
 from tests.support.runs import click_log, config_tree
+from tests.support.sealing import tree_of
 
 
 def small_config(**sections: Any) -> Config:
@@ -85,12 +87,12 @@ class Model:
 def rewrite(folder: Path, **changes: Any) -> None:
     """Changes artefact.json as somebody would who means it: all hashes are made to fit."""
     path = folder / ARTEFACT_NAME
-    tree = json.loads(path.read_text())
+    tree = tree_of(path)
     tree["files"] = {
         name: file_entry(folder / name).model_dump() if (folder / name).is_file() else entry
         for name, entry in tree["files"].items()
     }
     tree |= changes
     with contextlib.suppress(ValidationError):
-        tree = Artefact.model_validate_json(json.dumps(tree)).sealed().model_dump(mode="json")
-    path.write_text(json.dumps(tree))
+        tree = Artefact.model_validate_json(json.dumps(tree)).model_dump(mode="json")
+    path.write_bytes(sealed(tree))

@@ -56,9 +56,9 @@ def test_a_flipped_byte(artefact: Path, name: str, place: float) -> None:
 def test_a_flipped_byte_of_the_description(artefact: Path) -> None:
     """Wherever it lies: a boundary of a feature that is a little off would be served in silence."""
     text = (artefact / ARTEFACT_NAME).read_bytes()
-    for at in range(0, len(text), 37):
+    for at in range(0, 8 * len(text), 37):
         changed = bytearray(text)
-        changed[at] ^= 1
+        changed[at // 8] ^= 1 << at % 8
         (artefact / ARTEFACT_NAME).write_bytes(changed)
         with pytest.raises(CheckpointError, match=ARTEFACT_NAME):
             read_artefact(artefact)
@@ -174,6 +174,26 @@ def test_a_pickle_in_the_program_does_not_run(artefact: Path, place: str, tmp_pa
     assert not boom.exists()
 
 
+def test_a_member_that_is_there_twice_does_not_hide_a_pickle(
+    artefact: Path, tmp_path: Path
+) -> None:
+    """Python's zipfile sees the last of two, torch the first."""
+    boom = tmp_path / "boom"
+    with zipfile.ZipFile(artefact / "dense.pt2") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    [samples] = [name for name in members if name.endswith("sample_inputs/model.pt")]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(samples, pickle.dumps(Bomb(boom)))
+        del archive.NameToInfo[samples]  # Python would warn of its second
+        for name, content in members.items():
+            archive.writestr(name, content)
+    (artefact / "dense.pt2").write_bytes(buffer.getvalue())
+    rewrite(artefact)
+    refused(artefact, "two members are named")
+    assert not boom.exists()
+
+
 @pytest.mark.parametrize("what", ["garbage", "not a program"])
 def test_what_is_no_program(artefact: Path, what: str) -> None:
     path = artefact / "dense.pt2"
@@ -218,3 +238,12 @@ def test_a_failed_export_leaves_the_old_artefact(
         Model(small_config(), seed=8).export(artefact)
     assert {p: p.read_bytes() for p in artefact.rglob("*") if p.is_file()} == before
     assert [p.name for p in artefact.parent.iterdir()] == ["artefact"]
+
+
+def test_an_artefact_that_goes_while_it_is_opened(
+    artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = read_artefact(artefact)
+    shutil.rmtree(artefact / "tables")
+    monkeypatch.setattr("marigold_rec.serving.predictor.read_artefact", lambda _: verified)
+    refused(artefact, r"tables/.*can't be read .*open it again")

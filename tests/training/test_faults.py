@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import random
 import time
@@ -34,6 +33,7 @@ from tests.support.launches import (
 )
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, click_log, default_setup, with_run, write_days
+from tests.support.sealing import reseal
 
 ROOT = Path(__file__).resolve().parents[2]
 _LAST = "checkpoints/step-000000008"
@@ -206,10 +206,7 @@ def test_wrong_clocks_change_nothing(tmp_path: Path) -> None:
     run = tmp_path / "runs/test"
     assert codes(launch_train(config, *settings, "run.steps=6")) == [0, 0]
     newest = run / "checkpoints/step-000000006"
-    manifest = json.loads((newest / "manifest.json").read_text())
-    (newest / "manifest.json").write_text(
-        json.dumps(manifest | {"saved_at": "1971-01-01T00:00:00+00:00"})
-    )
+    reseal(newest / "manifest.json", saved_at="1971-01-01T00:00:00+00:00")
     _shuffle_clocks(tmp_path)
     for path in (*newest.iterdir(), newest):
         os.utime(path, (1, 1))

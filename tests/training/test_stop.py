@@ -129,3 +129,24 @@ def test_torchrun_passes_a_stop_on(tmp_path: Path) -> None:
     assert found["status"] == "stopped", log.read_text()
     assert 10 <= found["step"] < found["total_steps"]
     assert checkpoints(tmp_path / "runs/test") == [f"step-{found['step']:09d}"]
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_a_stop_before_the_first_step_leaves_all_that_begins_with_it(
+    tmp_path: Path, num_ranks: int
+) -> None:
+    """The heads' start at the labels' level, which the step 0 that was saved has yet to make."""
+    config = default_setup(tmp_path, rows=1000)
+    run, settings = tmp_path / "runs/test", (*_SETTINGS, "run.steps=3")
+    at_once = AtBatch(0, num_ranks - 1, ask_to_stop)
+    ended = launch_train(config, *settings, num_ranks=num_ranks, faults=(at_once,))
+    assert codes(ended) == [143] * num_ranks
+    assert checkpoints(run) == ["step-000000000"]
+    for name in ("test", "undisturbed"):
+        again = launch_train(config, *settings, f"run.name={name}", num_ranks=num_ranks)
+        assert codes(again) == [0] * num_ranks
+    last = "checkpoints/step-000000003"
+    assert_same_tensors(
+        checkpoint_tensors(run / last, tmp_path),
+        checkpoint_tensors(tmp_path / "runs/undisturbed" / last, tmp_path),
+    )
