@@ -40,7 +40,7 @@ class LogMSEHead(LinearHead):
     """
 
     Settings: type[Section] = LogMSESettings
-    kinds = ("duration",)
+    kinds: tuple[str, ...] = ("duration",)
 
     def __init__(self, settings: Section, task: DurationTask, width: int) -> None:
         super().__init__(width)

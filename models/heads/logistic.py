@@ -27,7 +27,7 @@ class LogisticHead(LinearHead):
     """
 
     Settings = LogisticSettings
-    kinds = ("binary",)
+    kinds: tuple[str, ...] = ("binary",)
 
     def __init__(self, settings: LogisticSettings, task: BinaryTask, width: int) -> None:
         super().__init__(width)

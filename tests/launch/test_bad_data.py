@@ -383,7 +383,7 @@ WHILE_READING = [
     ),
     Bad(
         negative_watch_times,
-        "tasks.watch_time: labels in column 'watch_s': a watch time must lie in [0, max_s = "
+        "tasks.watch_time: labels in column 'watch_s': a duration must lie in [0, max_s = "
         "86400] seconds, but 33 of 160 are not (20.62%), e.g. -1; mend the column or raise "
         f"data.max_invalid_labels (1.00%); found in {{log}}/{FIRST} row group 0",
     ),

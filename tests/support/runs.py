@@ -19,7 +19,7 @@ from launch.build import BuiltModel, Data, build_model, eval_reader, find_data, 
 from marigold_rec.checkpoint import CheckpointStore
 from marigold_rec.config import Config, load_config
 from marigold_rec.distributed import Ranks, start_ranks
-from marigold_rec.training import Outcome, RunLog, StopRequest, Trainer
+from marigold_rec.training import Evaluation, Outcome, RunLog, StopRequest, Trainer, evaluate
 from marigold_rec.training.run_log import quiet_third_parties
 from marigold_rec.transforms.row_bits import ADMITTED_NAME, row_bits_bytes
 
@@ -139,6 +139,20 @@ class Run:
             name: gathered(tensor, self.ranks)
             for name, tensor in self.built.model.state_dict().items()
         }
+
+    def evaluation(self) -> Evaluation:
+        """As at the end of a run. Collective."""
+        reader = eval_reader(self.config, self.data, self.ranks)
+        assert reader is not None
+        return evaluate(
+            self.built.model,
+            self.built.objective.network,
+            reader,
+            self.config.tasks,
+            self.ranks,
+            StopRequest(),
+            run_folder=Path(self.config.run.dir) / self.config.run.name,
+        )
 
     def predictions(self) -> Tensor:
         """Predictions for this rank's evaluation rows in file order, [rows, tasks]. Collective."""

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from launch.build import eval_reader
-from launch.run_folder import run_folder
-from marigold_rec.training import Evaluation, StopRequest, evaluate, load_model
+from marigold_rec.training import Evaluation, load_model
 from tests.support.launches import (
     PATIENT,
     assert_same_tensors,
@@ -48,20 +47,6 @@ class Evaluated:
     observed: Tensor
 
 
-def _evaluation(run: Run) -> Evaluation:
-    reader = eval_reader(run.config, run.data, run.ranks)
-    assert reader is not None
-    return evaluate(
-        run.built.model,
-        run.built.objective.network,
-        reader,
-        run.config.tasks,
-        run.ranks,
-        StopRequest(),
-        run_folder=run_folder(run.config),
-    )
-
-
 def _evaluated(config: Path, overrides: tuple[str, ...]) -> Evaluated:
     """The newest checkpoint's model on the evaluation day."""
 
@@ -74,7 +59,7 @@ def _evaluated(config: Path, overrides: tuple[str, ...]) -> Evaluated:
         batches = [(b.labels_BT[: b.num_rows], b.observed_BT[: b.num_rows]) for b in
                    reader.batches()]  # fmt: skip
         labels, observed = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        return Evaluated(_evaluation(run), run.predictions(), labels, observed)
+        return Evaluated(run.evaluation(), run.predictions(), labels, observed)
 
     return with_run(config, overrides, work)
 
@@ -168,7 +153,7 @@ def _train_in_two_parts(config: Path, overrides: tuple[str, ...], looks: bool) -
             trainer._config = run.config.model_copy(update={"run": limited})
             assert run.train().step == steps
             if looks:
-                assert _evaluation(run).scalars["eval/rows/ctr"] == 500
+                assert run.evaluation().scalars["eval/rows/ctr"] == 500
 
     with_run(config, overrides, work)
 

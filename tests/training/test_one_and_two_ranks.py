@@ -11,8 +11,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from launch.build import eval_reader
-from marigold_rec.training import StopRequest, evaluate
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, click_log, config_tree, with_run, write_config, write_days
 
@@ -32,17 +30,7 @@ def _train(config: Path, overrides: tuple[str, ...]) -> tuple[list[list[float]],
             norm = run.trainer._gradient_norm.item()
             found.append([*output.losses.global_T.tolist(), *output.coefficients_T.tolist(), norm])
         run.trainer.pipeline.detach()
-        held_out = eval_reader(run.config, run.data, run.ranks)
-        assert held_out is not None
-        evaluation = evaluate(
-            run.built.model,
-            run.built.objective.network,
-            held_out,
-            run.config.tasks,
-            run.ranks,
-            StopRequest(),
-            run_folder=config.parent / "scored",
-        )
+        evaluation = run.evaluation()
         diagnostics = run.built.objective.balancer.diagnostics()
         self_check = float(diagnostics.get("self_check", torch.ones(())))
         own = {"accumulated": _accumulated(run), "self_check": self_check}
