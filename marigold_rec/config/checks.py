@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from marigold_rec.config.balancers import MarigoldBalancerConfig, StaticBalancerConfig
 from marigold_rec.config.due import event_time_of
+from marigold_rec.config.gate_names import gate_problems
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.schema import Config
 from marigold_rec.config.tables import resolve_tables
@@ -27,6 +28,13 @@ def cross_field_problems(config: Config) -> list[str]:
         *_dates(config),
         *_best_by(config),
         *_life_cycle(config),
+        *gate_problems(
+            config.nightly.gate,
+            config.tasks,
+            config.features,
+            config.evaluation.group,
+            config.evaluation.ndcg_at,
+        ),
     ]
 
 
