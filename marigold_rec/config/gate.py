@@ -197,7 +197,8 @@ class DriftLimits(Section):
 
 
 class PlausibleLimits(Section):
-    """What no sound night shows. A task's own rules, however wide, don't lift these limits."""
+    """What no sound night shows. Rules of a figure, however wide, don't lift these limits; `null`
+    for the figure does: nobody looks at it then."""
 
     max_gain: float | None = Field(
         default=0.1,
@@ -213,7 +214,6 @@ class PlausibleLimits(Section):
         gt=0,
         description="Of NE, yes/no tasks: a constant at the judged days' mean label has 1.",
     )
-    ignore: tuple[str, ...] = Field(default=(), description="Tasks that these limits leave out.")
 
 
 class GateConfig(Section):

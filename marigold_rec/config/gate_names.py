@@ -68,11 +68,6 @@ def gate_problems(
             problems.append(
                 f"nightly.gate.tasks.{task}: there is no such task; {did_you_mean(task, known)}"
             )
-    problems += [
-        f"nightly.gate.plausible.ignore: there is no task {task!r}; {did_you_mean(task, known)}"
-        for task in gate.plausible.ignore
-        if task not in known
-    ]
     columns = dict.fromkeys(feature.source for feature in features)
     problems += [
         f"nightly.gate.drift.ignore: no feature reads a column {column!r}; "

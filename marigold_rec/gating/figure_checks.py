@@ -49,11 +49,23 @@ def rules_of_task(
 ) -> Mapping[str, FigureRule]:
     """The defaults of its kind with its own on top. No defaults for p(click) p(conversion | click)
     over all rows: its parts have theirs."""
+    merged = _merged_rules(rules, name, task)
+    return {metric: rule for metric, rule in merged.items() if rule is not None}
+
+
+def figures_left_out(rules: GateConfig, task: TaskReport) -> set[str]:
+    """Those whose rule is null."""
+    merged = _merged_rules(rules, task.name, task)
+    return {metric for metric, rule in merged.items() if rule is None}
+
+
+def _merged_rules(
+    rules: GateConfig, name: str, task: TaskReport | None
+) -> dict[str, FigureRule | None]:
     merged = dict[str, FigureRule | None]()
     if task is not None and task.space == "observed":
         merged |= getattr(rules.defaults, task.kind)
-    merged |= rules.tasks.get(name, {})
-    return {metric: rule for metric, rule in merged.items() if rule is not None}
+    return merged | rules.tasks.get(name, {})
 
 
 def _missing(rule: FigureRule, task: str, metric: str, on: Where, why: str) -> Check:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from marigold_rec.analysis.report import Report, TaskReport
 from marigold_rec.config.gate import GateConfig
-from marigold_rec.gating.figure_checks import ON, interval_that_counts
+from marigold_rec.gating.figure_checks import ON, figures_left_out, interval_that_counts
 from marigold_rec.gating.verdict import Check, Where, limited
 from marigold_rec.reporting.glossary import metric_of
 from marigold_rec.reporting.wording import number, shown, signed
@@ -15,14 +15,14 @@ _RANKS = ("auc", "xauc")
 
 
 def plausible_checks(rules: GateConfig, report: Report, on: Where) -> Iterator[Check]:
-    """Of every task that is not left out, whatever its own rules say."""
+    """Of every task and figure that is not left out, whatever its own rules say."""
     for task in report.tasks:
-        if task.name in rules.plausible.ignore:
-            continue
-        for metric in _RANKS:
+        left_out = figures_left_out(rules, task)
+        for metric in (name for name in _RANKS if name not in left_out):
             yield from _floor(rules, task, metric, on, low=rules.plausible.min_auc)
             yield from _gain(rules, task, metric, on)
-        yield from _floor(rules, task, "ne", on, high=rules.plausible.max_ne)
+        if "ne" not in left_out:
+            yield from _floor(rules, task, "ne", on, high=rules.plausible.max_ne)
 
 
 def _floor(
