@@ -12,6 +12,7 @@ from typing import Any
 from data_pipelines.catalog import schema_hash
 from launch.build import build_model, check_inputs, eval_reader, find_data, train_reader
 from launch.evaluating.checkpoints import open_checkpoint
+from launch.evaluating.clusters import told_before_training
 from launch.figures import figure_lines
 from launch.run_folder import locked, move_aside, run_folder
 from launch.summary import Summary
@@ -89,6 +90,8 @@ def _run(
     # Not earlier: a start that is refused must leave the files of the run that is there alone.
     on_first_rank(lambda: _begin(config, folder, summary), ranks.control)
     inputs = check_inputs(config, data, ranks)
+    for warning in told_before_training(config.evaluation, data.eval):
+        LOGGER.warning("%s", warning)
     LOGGER.info(
         "training %s: %s rows, %s steps of %d ranks x %s rows on %s; model %s, balancer %s",
         config.run.name,

@@ -15,7 +15,8 @@ from data_pipelines.profile.distinct import DistinctCount
 from data_pipelines.profile.moments import Moments
 from data_pipelines.profile.sample import PlaceSample
 from marigold_rec.gating.profile import ColumnProfile, Numbers, Role, Values
-from marigold_rec.transforms.columns import float64_values, int64_bits, is_list, lone_array
+from marigold_rec.transforms.arrow_types import is_list
+from marigold_rec.transforms.columns import float64_values, int64_bits, lone_array
 from marigold_rec.transforms.hashing import mix64, stable_hash
 
 NUM_QUANTILES = 101

@@ -13,6 +13,7 @@ from marigold_rec.analysis.class_sums import ClassSums
 from marigold_rec.analysis.estimate import Estimate
 from marigold_rec.analysis.ranking import Ranking
 from marigold_rec.analysis.rows import Rows
+from marigold_rec.metrics.binary import LOST_CLASS
 
 FIGURES = ("auc", "pr_auc", "log_loss", "ne", "rig", "calibration", "ece")
 
@@ -44,6 +45,8 @@ def with_reasons(rows: Rows, found: dict[str, Estimate]) -> dict[str, Estimate]:
     """FIGURES: those that were found, and why there are no others."""
     positives = int(np.count_nonzero(rows.label_N))
     reason = f"all {positives} labels are 1" if positives else f"all {len(rows)} labels are 0"
+    if 0 < positives < len(rows):  # both are there, and one vanishes in the sums of weights
+        reason = LOST_CLASS
     return {name: found.get(name) or Estimate(None, reason=reason) for name in FIGURES}
 
 

@@ -16,6 +16,10 @@ LOG_LOSS_CLIP = 2.0**-24
 """Probabilities count as within [clip, 1 - clip] in the log loss: half the step of float32 below 1.
 A float32 score of exactly 1 stands for anything closer to 1 than that, and a wrong one costs
 16.6 nats instead of infinity. Both ends alike, so that swapping the classes changes nothing."""
+LOST_CLASS = (
+    "one class weighs so much that the other is lost beside it (beyond 1e16 times): look at the "
+    "weights"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class BinaryMetrics:
     """Rows left out because they weigh nothing."""
     invalid_scores: int
     """Rows left out because their score is not a number in [0, 1]; then no figure is given."""
+    saturated_scores: int = 0
+    """Rows whose score is exactly 0 or 1: what float32 rounds to it has no order any more."""
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -105,6 +111,9 @@ class BinaryScores:
             auc = _auc(scores, positive, negative) / (p * n)
         if "ne" not in reasons and log_loss is not None:
             rate = p / (p + n)
+        if "ne" not in reasons and not 0.0 < rate < 1.0:
+            reasons["ne"] = LOST_CLASS
+        elif "ne" not in reasons and log_loss is not None:
             ne = log_loss / -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
         if "calibration" not in reasons:
             calibration = float((weight * scores).sum()) / p
@@ -118,6 +127,7 @@ class BinaryScores:
             weight_sum=p + n,
             zero_weight_rows=self._num_zero_weight,
             invalid_scores=self._num_invalid,
+            saturated_scores=int(counts[(scores == 0) | (scores == 1)].sum()),
             reasons=reasons,
         )
 

@@ -140,6 +140,7 @@ def _figures(tasks: tuple[Task, ...], merged: list[Scores | None]) -> Evaluation
                     auc=metrics.auc,
                     ne=metrics.ne,
                     calibration=metrics.calibration,
+                    saturated=metrics.saturated_scores,
                 )
             )
         else:
