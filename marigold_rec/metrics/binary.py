@@ -109,11 +109,10 @@ class BinaryScores:
             log_loss = _log_loss(scores, positive, negative) / (p + n)
         if "auc" not in reasons:
             auc = _auc(scores, positive, negative) / (p * n)
-        if "ne" not in reasons and log_loss is not None:
-            rate = p / (p + n)
+        rate = p / (p + n) if p + n > 0.0 else 0.0
         if "ne" not in reasons and not 0.0 < rate < 1.0:
             reasons["ne"] = LOST_CLASS
-        elif "ne" not in reasons and log_loss is not None:
+        if "ne" not in reasons and log_loss is not None:
             ne = log_loss / -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
         if "calibration" not in reasons:
             calibration = float((weight * scores).sum()) / p

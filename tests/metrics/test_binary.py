@@ -154,3 +154,14 @@ def test_rows_that_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         BinaryScores().add(scores, labels, weights)
+
+
+def test_a_class_that_is_lost_beside_the_other_has_no_ne():
+    scores = BinaryScores()
+    heavy = np.asarray([1e17, 1e17, 1.0, 1.0], np.float32)
+    scores.add(np.asarray([0.9, 1.0, 0.2, 0.0], np.float32), np.asarray([1, 1, 0, 0]), heavy)
+    found = scores.compute()
+    assert found.ne is None
+    assert "weights" in found.reasons["ne"]
+    assert found.auc == 1.0
+    assert found.saturated_scores == 2
