@@ -210,9 +210,11 @@ class PlausibleLimits(Section):
         default=0.5, ge=0, lt=1, description="Of AUC and XAUC: a constant has 0.5."
     )
     max_ne: float | None = Field(
-        default=1.0,
-        gt=0,
-        description="Of NE, yes/no tasks: a constant at the judged days' mean label has 1.",
+        default=1.25,
+        ge=1,
+        description="Of NE, yes/no tasks that are shown to rank better than a constant: young "
+        "models rank well and are too sure. For others 1, which a constant at the judged days' "
+        "mean label has.",
     )
 
 

@@ -12,6 +12,9 @@ from marigold_rec.reporting.glossary import metric_of
 from marigold_rec.reporting.wording import number, shown, signed
 
 _RANKS = ("auc", "xauc")
+_RANKS_NOTHING = 0.5
+"""AUC of a constant."""
+_A_CONSTANT = dict.fromkeys(_RANKS, "a constant has 0.5,") | {"ne": "a constant has 1,"}
 
 
 def plausible_checks(rules: GateConfig, report: Report, on: Where) -> Iterator[Check]:
@@ -22,7 +25,17 @@ def plausible_checks(rules: GateConfig, report: Report, on: Where) -> Iterator[C
             yield from _floor(rules, task, metric, on, low=rules.plausible.min_auc)
             yield from _gain(rules, task, metric, on)
         if "ne" not in left_out:
-            yield from _floor(rules, task, "ne", on, high=rules.plausible.max_ne)
+            yield from _floor(rules, task, "ne", on, high=_max_ne(rules, task))
+
+
+def _max_ne(rules: GateConfig, task: TaskReport) -> float | None:
+    limit, auc = rules.plausible.max_ne, task.figures.get("auc")
+    if limit is None:
+        return None
+    if auc is None or auc.value is None:
+        return 1.0
+    low, _ = interval_that_counts(rules, None, auc.low, auc.high) or (auc.value, auc.value)
+    return limit if low > _RANKS_NOTHING else 1.0
 
 
 def _floor(
@@ -40,7 +53,8 @@ def _floor(
     yield limited(
         f"plausible.{'min_auc' if high is None else 'max_ne'}", on, task.name, figure.value,
         f"{shown(task.name)}: {metric_of(metric).label} is {number(figure.value, metric)} on "
-        f"{ON[on]}; a constant has {number(limit, metric)}",
+        f"{ON[on]}; {_A_CONSTANT[metric]} at {'least' if high is None else 'most'} "
+        f"{number(limit, metric)} is asked",
         "look at the labels and the newest losses: this model is worse than none",
         low=low, high=high, interval=interval_that_counts(rules, None, figure.low, figure.high),
     )  # fmt: skip

@@ -35,8 +35,10 @@ def failed(verdict: Verdict) -> list[str]:
         ({"auc": figure(0.8, 0.09)}, []),
         ({"auc": figure(0.47, -0.1, 0.02)}, ["plausible.min_auc"]),
         ({"auc": figure(0.49, -0.1, 0.02)}, []),
-        ({"ne": figure(1.05, 0.1, 0.02)}, ["plausible.max_ne"]),
-        ({"ne": figure(1.01, 0.1, 0.02)}, []),
+        ({"ne": figure(1.05, 0.1, 0.02), "auc": figure(0.505, 0.0, 0.01)}, ["plausible.max_ne"]),
+        ({"ne": figure(1.01, 0.1, 0.02), "auc": figure(0.505, 0.0, 0.01)}, []),
+        ({"ne": figure(1.2, 0.1, 0.02), "auc": figure(0.52, 0.0, 0.01)}, []),  # it ranks
+        ({"ne": figure(1.3, 0.1, 0.02)}, ["plausible.max_ne"]),
     ],
 )
 def test_what_no_sound_night_shows(figures: dict[str, Figure], rules: list[str]):
@@ -49,7 +51,7 @@ def test_what_no_sound_night_shows(figures: dict[str, Figure], rules: list[str])
 
 def test_the_first_night_has_the_floor_too():
     assert failed(judged(True, auc=figure(0.45, half=0.01))) == ["plausible.min_auc"]
-    assert failed(judged(True, ne=figure(1.2, half=0.01))) == ["plausible.max_ne"]
+    assert failed(judged(True, ne=figure(1.3, half=0.01))) == ["plausible.max_ne"]
 
 
 def test_watch_times_rank_better_than_a_constant():
