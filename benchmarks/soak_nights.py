@@ -178,16 +178,18 @@ class Season:
                 raise SoakError(f"{published.pointer}: leads to {served}, not to {last.night}")
 
 
-def soak(folder: Path, events: int, seed: int, seconds: float) -> dict[str, Any]:
+def soak(
+    folder: Path, events: int, seed: int, seconds: float, commands: Sequence[Command] = SEASON
+) -> dict[str, Any]:
     """Below `folder` until `events` are spent, or no time is left for more."""
     began, random_, tally = time.monotonic(), random.Random(seed), Tally()
     days = {str(_day(n)): click_log(400, seed=n) for n in range(1, 6)}
     log = write_days(folder / "log", days)
-    expected, took = _undisturbed(Season(folder / "undisturbed", log))
+    expected, took = _undisturbed(Season(folder / "undisturbed", log), commands)
     while tally.num_events < events and time.monotonic() - began < seconds:
         tally.seasons += 1
         season = Season(folder / f"disturbed-{tally.seasons}", log)
-        for index, command in enumerate(SEASON):
+        for index, command in enumerate(commands):
 
             def is_over() -> bool:
                 return tally.num_events >= events or time.monotonic() - began > seconds
@@ -208,9 +210,11 @@ def soak(folder: Path, events: int, seed: int, seconds: float) -> dict[str, Any]
     }
 
 
-def _undisturbed(season: Season) -> tuple[list[dict[str, Any]], list[float]]:
+def _undisturbed(
+    season: Season, commands: Sequence[Command]
+) -> tuple[list[dict[str, Any]], list[float]]:
     standings, took = [], []
-    for command in SEASON:
+    for command in commands:
         began = time.monotonic()
         code = season.wait(season.start(command.arguments(again=True)))
         took.append(time.monotonic() - began)
