@@ -10,10 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import pyarrow as pa
+
 from data_pipelines.footers import Footer
 from data_pipelines.listing import ListedFile
 from data_pipelines.pinned_schema import PinnedSchema
-from data_pipelines.schema_drift import column_types, schema_drift
+from data_pipelines.schema_drift import column_types, common_schema, schema_drift, twice
 from marigold_rec.errors import DataError
 
 OnBadFile = Literal["fail", "skip", "collect"]
@@ -46,15 +48,17 @@ def judge_files(
     judged = Judged()
     notes: dict[str, list[str]] = {}
     first: tuple[str, Mapping[str, str]] | None = None
+    schemas: list[pa.Schema] = []
     for file, footer in zip(files, footers, strict=True):
         if isinstance(footer, str):
             judged.broken[file.path] = [footer]
             continue
         types = column_types(footer.schema)
-        errors: list[str] = []
-        warnings: list[str] = []
+        errors, warnings = _doubled(file.path, footer.schema, needed)
         if pinned is not None:
-            errors, warnings = schema_drift(file.path, types, pinned.path, pinned.types, needed)
+            found = schema_drift(file.path, types, pinned.path, pinned.types, needed)
+            errors += found[0]
+            warnings += found[1]
         if first is not None:
             known = {} if pinned is None else pinned.types
             mine, others = (
@@ -67,7 +71,12 @@ def judge_files(
         if errors:
             judged.drifted[file.path] = errors
             continue
-        first = first or (file.path, types)
+        if first is None:
+            first, schemas = (file.path, types), [footer.schema]
+        elif types != first[1]:
+            # What later files are held against: an int64 behind an int32 or a null.
+            schemas = [common_schema([*schemas, footer.schema])]
+            first = (first[0], column_types(schemas[0]))
         judged.good.append((file, footer))
         for warning in warnings:
             notes.setdefault(warning.removeprefix(f"{file.path}: "), []).append(file.path)
@@ -76,6 +85,22 @@ def judge_files(
         for text, paths in notes.items()
     ]
     return judged
+
+
+def _doubled(
+    path: str, schema: pa.Schema, needed: Collection[str] | None
+) -> tuple[list[str], list[str]]:
+    """(errors, warnings): names that more than one column has, an error where it is read."""
+    errors: list[str] = []
+    warnings: list[str] = []
+    for name in twice(schema):
+        is_read = needed is not None and name in needed
+        line = f"{path}: column {name!r} is there {schema.names.count(name)} times"
+        if is_read:
+            errors.append(f"{line}: which of them is meant is not known; write it once")
+        else:
+            warnings.append(f"{line}; it is not read")
+    return errors, warnings
 
 
 def refuse_or_skip(

@@ -24,12 +24,13 @@ from data_pipelines.footers import Footer, read_footers
 from data_pipelines.listing import Dates, ListedFile, list_files
 from data_pipelines.null_columns import NullColumns
 from data_pipelines.pinned_schema import PinnedSchema, hash_of_types
-from data_pipelines.schema_drift import column_types
+from data_pipelines.schema_drift import column_types, common_schema
 from data_pipelines.storage import Storage
 from marigold_rec.config import Config
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.parquet.path_columns import only_in_path, type_of_path_values
 from marigold_rec.transforms import FeatureTransforms, plain_type
+from marigold_rec.transforms.column_types import is_number
 
 _HUGE_GROUP_ROWS = 4_000_000
 
@@ -75,7 +76,7 @@ class Catalog:
     storage: Storage
     files: tuple[DataFile, ...]
     schema: pa.Schema
-    """Of the first file, without metadata; the other files hold the same columns."""
+    """The columns of the first file, of types that hold the values of all, without metadata."""
     all_null: frozenset[str]
     """Those of the columns asked for that hold no value, by statistics that are complete."""
     warnings: tuple[str, ...]
@@ -182,7 +183,7 @@ def scan(
     return Catalog(
         storage,
         files,
-        judged.good[0][1].schema,
+        common_schema([footer.schema for _, footer in judged.good]),
         nulls.candidates,
         tuple(warnings),
         listing.ignored,
@@ -261,6 +262,6 @@ def _number_problems(key: str, column: str, schema: pa.Schema) -> list[str]:
     if column not in schema.names:
         return [f"{key}: there is no column {column!r}; {did_you_mean(column, schema.names)}"]
     kind = plain_type(schema.field(column).type)
-    if pat.is_integer(kind) or pat.is_floating(kind) or pat.is_boolean(kind):
+    if is_number(kind) or pat.is_boolean(kind) or pat.is_null(kind):
         return []
     return [f"{key}: column {column!r} is {kind}; it must be a number or a boolean"]

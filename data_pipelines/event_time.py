@@ -16,6 +16,8 @@ import pyarrow.types as pat
 from marigold_rec.parquet.column_chunks import ColumnChunk
 from marigold_rec.transforms import plain_type
 
+_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
 
 @dataclass(frozen=True)
 class TimeSpan:
@@ -27,6 +29,10 @@ class TimeSpan:
     """None: no row of it has a time."""
     is_complete: bool
     """False: a row group lacks statistics, so that the span may be longer."""
+
+    def place(self, value: int) -> int:
+        """`value` as comparable with other files', whose timestamps may be of another unit."""
+        return value * _NS[self.kind.unit] if pat.is_timestamp(self.kind) else value
 
     def shown(self, value: int) -> str:
         """`value` as people read it: a timestamp as date and time, an integer as it is."""
@@ -48,7 +54,7 @@ def file_span(
     lasts: list[int] = []
     is_complete = is_time(kind)
     for group, num_rows in zip(groups, rows, strict=True):
-        chunks = [chunk for chunk in group if chunk.path == column]
+        chunks = [chunk for chunk in group if chunk.path == chunk.column == column]
         if num_rows == 0 or (chunks and chunks[0].nulls == num_rows):
             continue
         first = _integer(chunks[0].least) if chunks else None
@@ -86,12 +92,12 @@ def time_problems(
     after = [(s.first, path, s) for path, s in held_out if s is not None and s.first is not None]
     if not known or not after:
         return [], warnings
-    newest, newest_path, span = max(known, key=lambda entry: entry[0])
-    oldest, oldest_path, _ = min(after, key=lambda entry: entry[0])
-    if newest < oldest:
+    newest, newest_path, span = max(known, key=lambda entry: entry[2].place(entry[0]))
+    oldest, oldest_path, other = min(after, key=lambda entry: entry[2].place(entry[0]))
+    if span.place(newest) < other.place(oldest):
         return [], warnings
     return [
         f"data.time: evaluation must come after training, but column {column!r} runs to "
         f"{span.shown(newest)} in the training file {newest_path} and begins at "
-        f"{span.shown(oldest)} in the evaluation file {oldest_path}"
+        f"{other.shown(oldest)} in the evaluation file {oldest_path}"
     ], warnings

@@ -102,7 +102,11 @@ def _is_encrypted(storage: Storage, file: ListedFile) -> bool:
 def _span(
     chunks: Sequence[Sequence[ColumnChunk]], rows: Sequence[int], schema: pa.Schema, time: str
 ) -> TimeSpan | None:
-    return file_span(chunks, rows, schema.field(time).type, time) if time in schema.names else None
+    return (
+        file_span(chunks, rows, schema.field(time).type, time)
+        if schema.names.count(time) == 1
+        else None
+    )
 
 
 def _contradiction(
@@ -112,7 +116,8 @@ def _contradiction(
     if sum(rows) != metadata.num_rows or min([*rows, *sizes], default=0) < 0:
         return f"its row groups hold {sum(rows):,} rows, the file {metadata.num_rows:,}"
     for field in _as_written(metadata):
-        found = plain_type(schema.field(field.name).type) if field.name in schema.names else None
+        is_one = schema.names.count(field.name) == 1
+        found = plain_type(schema.field(field.name).type) if is_one else None
         if found is not None and _is_resigned(plain_type(field.type), found):
             return f"its two schemas say {field.type} and {found} of column {field.name!r}"
     return None

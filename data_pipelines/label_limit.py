@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from data_pipelines.labels import Tally
 from marigold_rec.errors import DataError
+from marigold_rec.transforms.examples import exact
 
 LABELS_TO_JUDGE = 10_000
 """Observed labels of a task before its share of invalid ones is judged in the midst of an epoch."""
@@ -21,6 +22,7 @@ _SOURCES_NAMED = 6
 class _Total:
     num_seen: int = 0
     num_invalid: int = 0
+    num_zero: int = 0
     example: float = 0.0
     sources: dict[str, None] = field(default_factory=dict)
     """Row groups of the blocks that held invalid values; ordered."""
@@ -41,6 +43,7 @@ class LabelLimit:
                 total.example = tally.example
             total.num_seen += tally.num_seen
             total.num_invalid += tally.num_invalid
+            total.num_zero += tally.num_zero
             if tally.num_invalid:
                 total.sources.update(dict.fromkeys(sources))
         self.judge(LABELS_TO_JUDGE)
@@ -52,11 +55,19 @@ class LabelLimit:
             for what, total in self._totals.items()
             if total.num_seen >= min_seen and total.num_invalid > self._max_invalid * total.num_seen
         ]
+        if min_seen == 1:  # the first days alone may weigh nothing
+            problems += [
+                f"{what}, and all {total.num_seen:,} are 0 in float32; there is nothing to learn "
+                "from: mend the column, or set data.weight=null"
+                for what, total in self._totals.items()
+                # Invalid weights are 0, too, and told of already.
+                if 0 < total.num_seen == total.num_zero and not total.num_invalid
+            ]
         if problems:
             raise DataError(problems)
 
     def _problem(self, what: str, total: _Total) -> str:
-        example = "null or NaN" if total.example != total.example else format(total.example, "g")
+        example = "null or NaN" if total.example != total.example else exact(total.example)
         return (
             f"{what}, but {total.num_invalid:,} of {total.num_seen:,} are not "
             f"({total.num_invalid / total.num_seen:.2%}), e.g. {example}; mend the column or raise "

@@ -6,7 +6,7 @@ Shapes: B rows, T tasks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,8 @@ class Tally:
     num_invalid: int
     example: float
     """The first invalid value; NaN also for a null, and if there is none."""
+    num_zero: int = 0
+    """Of weights: those that are 0 as training holds them, so small ones that round to it, too."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,19 @@ class LabelColumns:
             return np.ones(table.num_rows, np.float32)
         weights_B = _numbers(table, self._weight)
         valid_B = (weights_B >= 0) & (weights_B <= np.finfo(np.float32).max)
+        rounded_B = np.where(valid_B, weights_B, 0.0).astype(np.float32)
         what = f"data.weight: column {self._weight!r}: a weight must be a finite number >= 0"
-        tallies.append(_tally("weight", what, weights_B, np.ones_like(valid_B), valid_B))
-        return np.where(valid_B, weights_B, 0.0).astype(np.float32)
+        tally = _tally("weight", what, weights_B, np.ones_like(valid_B), valid_B)
+        tallies.append(replace(tally, num_zero=int(np.count_nonzero(rounded_B == 0))))
+        return rounded_B
+
+
+def zero_weights(column: str, rows: int) -> str:
+    """What is said of a split in which no row counts."""
+    return (
+        f"data.weight: column {column!r}: all {rows:,} weights are 0 in float32; there is nothing "
+        "to learn from or to be judged by: mend the column, or set data.weight=null"
+    )
 
 
 def _tally(

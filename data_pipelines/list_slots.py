@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marigold_rec.transforms.columns import is_list
+from marigold_rec.transforms.arrow_types import is_list
 
 
 def num_slots(column: pa.ChunkedArray) -> int | None:

@@ -28,7 +28,7 @@ class NullColumns:
         """Drops the columns that have a value in these row groups, or may have one."""
         for name in self.candidates:
             for group in groups:
-                mine = [chunk for chunk in group if chunk.path == name]
+                mine = [chunk for chunk in group if chunk.path == chunk.column == name]
                 if len(mine) != 1 or mine[0].nulls is None or mine[0].nulls < mine[0].num_values:
                     with self._lock:
                         self._candidates.discard(name)

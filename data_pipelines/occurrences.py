@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from data_pipelines.catalog import Catalog, DataFile
 from marigold_rec.errors import DataError
 from marigold_rec.parquet.path_columns import complete
-from marigold_rec.transforms import plain_type
+from marigold_rec.transforms import common_type
 
 _PIECE_ROWS = 1 << 20
 
@@ -20,12 +20,12 @@ _PIECE_ROWS = 1 << 20
 def count_ids(catalog: Catalog, column: str, ids: pa.Array) -> NDArray[np.int64]:
     """Rows of `catalog` whose `column` holds each of `ids` (distinct, no null).
 
-    Where the column is of another type than the ids, both count by their text: 7 is "7". Reads this
-    column only, row group by row group; memory for as many rows as ids. Raises DataError for a file
-    that can't be read, or that has no such column.
+    Where they have no common type, both count by their text: 7 is "7". Reads this column only, row
+    group by row group; memory for as many rows as ids. Raises DataError for a file that can't be
+    read, or that has no such column.
     """
-    if plain_type(catalog.schema.field(column).type) != ids.type:
-        ids = ids.cast(pa.string())
+    common = common_type(catalog.schema.field(column).type, ids.type)
+    ids = ids.cast(pa.string() if common is None else common)
     counts = np.zeros(len(ids), np.int64)
     options = pc.SetLookupOptions(value_set=ids, skip_nulls=True)
     # Each lookup hashes all ids first: for small row groups that alone would take most of the time.

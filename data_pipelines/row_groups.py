@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_pipelines.catalog import Catalog, DataFile
 from data_pipelines.kept_footers import KeptFooters
@@ -92,9 +91,9 @@ class RowGroups:
                 file.path, verify_checksums=self._verify_checksums, plan=plan
             ) as parquet:
                 table = parquet.read_row_group(group, columns=columns, use_threads=False)
-                _require_sound(file, group, table, parquet.metadata, columns)
+                _require_sound(file, group, table, plan, columns)
             plan.texts.require(table, f"{file.path} row group {group}")
-            table = complete(table, in_path, self._schema)
+            return _completed(file, group, table, self._schema)
         except DataError:
             raise
         # A storage library may raise anything of its own: none of it must lose file and row group.
@@ -103,7 +102,14 @@ class RowGroups:
                 f"{file.path} row group {group}: cannot be read ({type(error).__name__}: {error}); "
                 "the file is damaged or out of reach; write it again, or move it away and restart"
             ) from error
-        return table
+
+
+def _completed(file: DataFile, group: int, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    try:
+        return complete(table, file.path_values, schema)
+    except DataError as error:
+        where = f"{file.path} row group {group}"
+        raise DataError([f"{where}: {problem}" for problem in error.problems]) from error
 
 
 def _planned(storage: Storage, file: DataFile, columns: Sequence[str]) -> ReadPlan:
@@ -114,7 +120,7 @@ def _planned(storage: Storage, file: DataFile, columns: Sequence[str]) -> ReadPl
 
 
 def _require_sound(
-    file: DataFile, group: int, table: pa.Table, metadata: pq.FileMetaData, columns: list[str]
+    file: DataFile, group: int, table: pa.Table, plan: ReadPlan, columns: list[str]
 ) -> None:
     """What pyarrow leaves unsaid of a footer that was damaged: pages have checksums, it has none.
 
@@ -125,14 +131,12 @@ def _require_sound(
             f"{file.path} row group {group}: holds {table.num_rows:,} rows, its footer says "
             f"{file.rows_per_group[group]:,}; the file is damaged; write it again"
         )
-    found = metadata.row_group(group)
-    for index in range(metadata.num_columns):
-        path = metadata.schema.column(index).path
-        if path.split(".")[0] not in columns:
+    found = plan.metadata.row_group(group)
+    for index, (name, is_nested) in enumerate(plan.leaves):
+        if name not in columns:
             continue
         chunk = found.column(index)
-        name = path.split(".")[0]
-        slots = num_slots(table.column(name)) if name != path else None
+        slots = num_slots(table.column(name)) if is_nested else None
         if slots is not None and slots != chunk.num_values:
             raise DataError(
                 f"{file.path} row group {group}: column {name!r} holds {slots:,} values, its "
@@ -141,6 +145,6 @@ def _require_sound(
         size, uncompressed = chunk.total_compressed_size, chunk.total_uncompressed_size
         if chunk.compression == "UNCOMPRESSED" and size != uncompressed:
             raise DataError(
-                f"{file.path} row group {group}: column {path!r} is said to be uncompressed, "
+                f"{file.path} row group {group}: column {name!r} is said to be uncompressed, "
                 f"but {uncompressed:,} bytes lie in {size:,}; the file is damaged; write it again"
             )

@@ -6,16 +6,40 @@ new one, all without a word.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
-from marigold_rec.transforms import plain_type
+from marigold_rec.transforms import common_type, plain_type, same_meaning
 
 
 def column_types(schema: pa.Schema) -> dict[str, str]:
-    """Column -> type as text, without what is storage and not meaning (dictionaries, say)."""
-    return {field.name: str(plain_type(field.type)) for field in schema}
+    """Column -> type as text, without what is storage and not meaning (dictionaries, say).
+
+    A name that is there twice has no type.
+    """
+    doubled = set(twice(schema))
+    return {f.name: str(plain_type(f.type)) for f in schema if f.name not in doubled}
+
+
+def twice(schema: pa.Schema) -> list[str]:
+    """Names that more than one column has."""
+    names = schema.names
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The first one's columns, of types that hold the values of all; names that are there twice
+    are left out. Where a column has no common type (nobody reads it then), it keeps its first."""
+    joined = {f.name: f.type for f in schemas[0] if f.name not in twice(schemas[0])}
+    for schema in schemas[1:]:
+        if schema.equals(schemas[0]):
+            continue
+        for name in set(joined) & (set(schema.names) - set(twice(schema))):
+            kind = schema.field(name).type
+            if kind != joined[name]:
+                joined[name] = common_type(joined[name], kind) or joined[name]
+    return pa.schema(list(joined.items()))
 
 
 def schema_drift(
@@ -36,7 +60,7 @@ def schema_drift(
         lines = errors if needed is None or name in needed else warnings
         if name not in found:
             lines.append(f"{path}: column {name!r} is missing; {reference} has it as {wanted}")
-        elif found[name] != wanted:
+        elif not same_meaning(found[name], wanted):
             lines.append(
                 f"{path}: column {name!r} is {found[name]}, expected {wanted} as in {reference}"
             )

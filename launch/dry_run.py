@@ -10,6 +10,7 @@ from torchrec.distributed.types import ShardingPlan
 
 from data_pipelines.catalog import Catalog
 from launch.build import Data, build_model, check_inputs, find_data, train_reader
+from launch.evaluating.clusters import told_before_training
 from marigold_rec.batch import Batch
 from marigold_rec.checkpoint import CheckpointStore
 from marigold_rec.config import Config, Table, config_hash
@@ -28,6 +29,8 @@ def dry_run(config: Config, ranks: Ranks) -> int:
     """
     data = find_data(config, ranks)
     check_inputs(config, data, ranks)
+    for warning in told_before_training(config.evaluation, data.eval):
+        LOGGER.warning("%s", warning)
     built = build_model(config, ranks)
     reader = train_reader(config, data, ranks)
     nowhere = Path("/dev/null/dry-run")  # any attempt to write there fails

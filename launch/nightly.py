@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 from launch.exits import end_process, end_with
 from launch.nights.arguments import parse_arguments
@@ -22,18 +23,19 @@ from marigold_rec.config import load_config
 from marigold_rec.errors import MarigoldError
 
 
-def main() -> int:
+def main(at: Callable[[str], None] = lambda point: None) -> int:
+    """`at`: called at named points; for tests that kill there."""
     from launch.nights.run import LOGGER, run_nightly
-    from launch.nights.stages import STAGES
+    from launch.nights.stages import STAGE_NAMES
 
-    arguments = parse_arguments(__doc__ or "", tuple(stage.name for stage in STAGES))
+    arguments = parse_arguments(__doc__ or "", STAGE_NAMES)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     try:
-        return run_nightly(load_config(arguments.config, arguments.overrides), arguments)
+        return run_nightly(load_config(arguments.config, arguments.overrides), arguments, at)
     except MarigoldError as error:
         end_with(error)
 

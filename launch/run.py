@@ -19,6 +19,7 @@ from launch.build import (
     train_reader,
 )
 from launch.evaluating.checkpoints import open_checkpoint
+from launch.evaluating.clusters import told_before_training
 from launch.figures import figure_lines
 from launch.run_folder import locked, move_aside, run_folder
 from launch.summary import Summary
@@ -98,6 +99,8 @@ def _run(
     # Not earlier: a start that is refused must leave the files of the run that is there alone.
     on_first_rank(lambda: _write_config(config, folder), ranks.control)
     inputs = check_inputs(config, data, ranks)
+    for warning in told_before_training(config.evaluation, data.eval):
+        LOGGER.warning("%s", warning)
     LOGGER.info(
         "training %s: %s rows, %s steps of %d ranks x %s rows on %s; model %s, balancer %s",
         config.run.name,

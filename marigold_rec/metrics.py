@@ -50,6 +50,8 @@ class Metric:
     """Takes probabilities as within LOG_LOSS_CLIP of 0 and 1 at the nearest."""
     window: str | None = None
     """module:name of TorchRec's metric, where it is also computed of the newest training rows."""
+    constant: float | None = None
+    """What predicting one number for all rows gets, where that is a floor for a model."""
     gate: Mapping[str, Any] = field(default_factory=dict)
     """Its default rule in the gate: the settings of a FigureRule."""
     suffix: str = ""
@@ -91,12 +93,12 @@ METRICS: dict[str, Metric] = {
     "auc": Metric(
         "AUC", "Chance that a positive row scores above a negative one; 0.5 is guessing.",
         _CLASSES, _BINARY, "higher", "logit", is_main=True, needs="classes",
-        window="torchrec.metrics.auc:AUCMetric", gate={"min_delta": -0.005},
+        window="torchrec.metrics.auc:AUCMetric", constant=0.5, gate={"min_delta": -0.005},
     ),
     "xauc": Metric(
         "XAUC", "Share of row pairs that the predictions order as the labels do; 0.5 is guessing.",
         _SECONDS, _DURATION, "higher", "logit", is_main=True, needs="spread",
-        gate={"min_delta": -0.005},
+        constant=0.5, gate={"min_delta": -0.005},
     ),
     "gauc": Metric(
         "GAUC", "AUC within each user, mean over users weighted by their rows.",
@@ -121,7 +123,7 @@ METRICS: dict[str, Metric] = {
     "ne": Metric(
         "NE", "Log loss over that of always predicting the base rate; below 1 it has learned.",
         _CLASSES, _BINARY, "lower", "log", is_main=True, needs="classes", clips=True,
-        window="torchrec.metrics.ne:NEMetric", gate={"max_delta": 0.03},
+        window="torchrec.metrics.ne:NEMetric", constant=1.0, gate={"max_delta": 0.03},
     ),
     "log_loss": Metric(
         "log loss", "Mean cross-entropy per row, in nats.",

@@ -11,7 +11,7 @@ from data_pipelines.inputs.dense_columns import DenseColumn, DenseTally
 from data_pipelines.inputs.label_values import LabelTally
 from data_pipelines.inputs.run_length import plan_findings
 from data_pipelines.inputs.sparse_columns import SparseTally
-from data_pipelines.labels import LabelColumns, Labels
+from data_pipelines.labels import LabelColumns, Labels, zero_weights
 from data_pipelines.text_table import text_table
 from marigold_rec.config import Config
 from marigold_rec.config.due import Due
@@ -30,6 +30,8 @@ class InputChecks:
     dense: tuple[DenseColumn, ...]
     values: tuple[str, ...]
     """Findings about the rows' values."""
+    problems: tuple[str, ...]
+    """What no run can learn from."""
     plan: tuple[str, ...]
     """Findings about what a run would do with them."""
 
@@ -72,7 +74,7 @@ class InputTally:
         self._dense = [DenseTally(f) for f in config.dense_features]
         self._sparse = [SparseTally(f, rows[f.table_name]) for f in config.sparse_features]
         self._labels = [LabelTally(task) for task in config.tasks]
-        self._rows = 0
+        self._rows = self._weightless = 0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -83,6 +85,7 @@ class InputTally:
         """Returns what training makes of the rows; ids out of range are dropped, not refused."""
         found, labels = self._transforms(table), self._label_columns(table)
         self._rows += table.num_rows
+        self._weightless += sum(tally.num_zero for tally in labels.tallies)
         counts: dict[str, dict[str, int]] = {}
         for key, count in found.counts.items():
             what, _, name = key.partition("/")
@@ -108,5 +111,10 @@ class InputTally:
         values = [*unread, *(text for column in dense for text in column.findings)]
         values += [text for tally in self._sparse for text in tally.findings()]
         values += [text for tally in self._labels for text in tally.findings(total_rows)]
+        problems: list[str] = []
+        if (weight := self._config.data.weight) is not None and 0 < self._rows == self._weightless:
+            # Of a sample it may be chance.
+            is_all = self._rows >= total_rows
+            (problems if is_all else values).append(zero_weights(weight, self._rows))
         plan = tuple(plan_findings(self._config, total_rows, world_size))
-        return InputChecks(self._rows, total_rows, dense, tuple(values), plan)
+        return InputChecks(self._rows, total_rows, dense, tuple(values), tuple(problems), plan)

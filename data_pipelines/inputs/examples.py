@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from marigold_rec.transforms.examples import exact
+
 NUM_EXAMPLES = 2
 _MOST_CHARACTERS = 40
 
@@ -38,7 +40,6 @@ def shown_value(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, float):
-        is_whole = value.is_integer() and abs(value) < 1e16
-        return f"{value:.0f}" if is_whole else f"{value:.6g}"
+        return exact(value)
     text = repr(value)
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."

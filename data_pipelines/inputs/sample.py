@@ -27,6 +27,7 @@ def look_at_inputs(
 
     Decodes some 262,144 rows, or three row groups where those are larger; holds one at a time. A
     row group that can't be read becomes a finding: training itself meets it, and knows its place.
+    Raises DataError where there is nothing to learn from.
     """
     tally = InputTally(config, due)
     groups = RowGroups(
@@ -42,7 +43,10 @@ def look_at_inputs(
             unread.append(f"{error}; its rows were not looked at")
             continue
         tally.add(_every_nth(table, _SAMPLED_ROWS // len(chosen)))
-    return tally.checks(catalog.num_rows, world_size, tuple(unread))
+    checks = tally.checks(catalog.num_rows, world_size, tuple(unread))
+    if checks.problems:
+        raise DataError(list(checks.problems))
+    return checks
 
 
 def spread_groups(rows_per_group: Sequence[int]) -> list[int]:

@@ -15,7 +15,8 @@ from data_pipelines.profile.distinct import DistinctCount
 from data_pipelines.profile.moments import Moments
 from data_pipelines.profile.sample import PlaceSample
 from marigold_rec.gating.profile import ColumnProfile, Numbers, Role, Values
-from marigold_rec.transforms.columns import float64_values, int64_bits, is_list, lone_array
+from marigold_rec.transforms.arrow_types import is_list
+from marigold_rec.transforms.columns import float64_values, int64_bits, lone_array
 from marigold_rec.transforms.hashing import mix64, stable_hash
 
 NUM_QUANTILES = 101
@@ -43,14 +44,23 @@ class ColumnTally:
         self._nulls = 0
         self._count = 0
 
-    def add(self, column: pa.ChunkedArray | pa.Array) -> None:
+    def add(self, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+        """Returns a hash of each row's value, uint64 [rows]; of lists, of their elements in order.
+
+        Null and NaN hash alike.
+        """
         array = lone_array(column)
         self._nulls += array.null_count
+        lengths_B = None
         if self._lengths is not None:
-            self._lengths.add(pc.call_function("list_value_length", [array]).drop_null())
+            lengths = pc.call_function("list_value_length", [array])
+            lengths_B = lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+            self._lengths.add(lengths.drop_null())
             array = array.flatten()
         if self._is_nested:
-            return  # no feature reads lists of lists: nulls are all that is said of them
+            # No feature reads lists of lists: nulls are all that is said of them.
+            return np.zeros(len(lone_array(column)), np.uint64)
+        is_value = array.is_valid().to_numpy(zero_copy_only=False)
         values = array.drop_null()
         if pat.is_floating(values.type):
             # + 0: the two zeros are one value.
@@ -58,12 +68,17 @@ class ColumnTally:
             is_nan = pc.call_function("is_nan", [values])
             if num_nan := int(pc.call_function("sum", [is_nan]).as_py() or 0):
                 values = values.filter(pc.call_function("invert", [is_nan]))
+                is_value[is_value] = ~is_nan.to_numpy(zero_copy_only=False)
                 self._nulls += 0 if self._is_list else num_nan
         self._count += len(values)
-        self._distinct.add(_hashes(values))
+        hashes = _hashes(values)
+        self._distinct.add(hashes)
         self._sample.add(values)
         if self._numbers is not None:
             self._numbers.add(values)
+        hashes_V = np.zeros(len(array), np.uint64)
+        hashes_V[is_value] = hashes
+        return hashes_V if lengths_B is None else _list_hashes(hashes_V, lengths_B)
 
     def profile(self, roles: tuple[Role, ...]) -> ColumnProfile:
         return ColumnProfile(
@@ -138,7 +153,7 @@ def _text(value: object) -> str:
 
 
 def _hashes(values: pa.Array) -> np.ndarray:
-    """uint64, one for each value or for each different one of text."""
+    """uint64, one for each value."""
     kind = values.type
     if pat.is_integer(kind) or pat.is_boolean(kind):
         return mix64(int64_bits(values).view(np.uint64))
@@ -148,5 +163,16 @@ def _hashes(values: pa.Array) -> np.ndarray:
         return mix64(values.cast(pa.int64()).to_numpy().view(np.uint64))
     if not (pat.is_binary(kind) or pat.is_large_binary(kind)):
         values = values.cast(pa.large_string()).cast(pa.large_binary())
-    distinct = values.dictionary_encode().dictionary
-    return np.fromiter((stable_hash(v) for v in distinct.to_pylist()), np.uint64, len(distinct))
+    coded = values.dictionary_encode()
+    distinct = coded.dictionary
+    hashes = np.fromiter((stable_hash(v) for v in distinct.to_pylist()), np.uint64, len(distinct))
+    return hashes[coded.indices.to_numpy()]
+
+
+def _list_hashes(hashes_V: np.ndarray, lengths_B: np.ndarray) -> np.ndarray:
+    """uint64 [B]: of each list, by its elements at their places. An empty one is 0, as null is."""
+    ends_B = np.cumsum(lengths_B)
+    places_V = np.arange(len(hashes_V)) - np.repeat(ends_B - lengths_B, lengths_B)
+    placed_V = mix64(hashes_V + mix64(places_V.view(np.uint64)))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(placed_V, dtype=np.uint64)])
+    return sums[ends_B] - sums[ends_B - lengths_B]

@@ -26,6 +26,11 @@ class DistinctCount:
             self._smallest = np.union1d(self._smallest, hashes)[: self._k]
 
     @property
+    def smallest(self) -> np.ndarray:
+        """uint64, rising: the smallest k different hashes, or all."""
+        return self._smallest
+
+    @property
     def is_exact(self) -> bool:
         return len(self._smallest) < self._k
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 
 from data_pipelines.catalog import Catalog, DataFile, needed_columns, scan
 from data_pipelines.listing import Dates
 from data_pipelines.preflight import rules_of
 from data_pipelines.profile.columns import ColumnTally
+from data_pipelines.profile.content import ContentTally
+from data_pipelines.profile.event_hours import EventHoursTally, event_hours_tally
 from data_pipelines.profile.labels import LabelTally, label_tallies
 from marigold_rec.config import Config
 from marigold_rec.config.features import BucketizeFeature, DenseFeature
@@ -34,9 +38,17 @@ def profile_split(config: Config, path: str, dates: Dates | None = None) -> Prof
     present = [name for name in roles if name in catalog.schema.names]
     kinds = {name: plain_type(catalog.schema.field(name).type) for name in present}
     columns = {name: ColumnTally(kind) for name, kind in kinds.items()}
-    labels = label_tallies(config.tasks, catalog.schema)
+    tallies = _Tallies(
+        kinds=kinds,
+        columns=columns,
+        # A copied day may have its own times, and weights are no content.
+        content_of=[name for name in sorted(kinds) if not set(roles[name]) <= {"time", "weight"}],
+        labels=label_tallies(config.tasks, catalog.schema),
+        content=ContentTally(),
+        hours=event_hours_tally(config.data.time, config.data.time_unit, dates, pa.schema(kinds)),
+    )
     for file in catalog.files:
-        _read_file(catalog, file, kinds, columns, labels, config.data.verify_checksums)
+        _read_file(catalog, file, tallies, config.data.verify_checksums)
     return Profile(
         path=path,
         dates=dates,
@@ -45,7 +57,9 @@ def profile_split(config: Config, path: str, dates: Dates | None = None) -> Prof
         fingerprint=catalog.fingerprint,
         columns={name: columns[name].profile(roles[name]) for name in sorted(columns)},
         missing=tuple(name for name in roles if name not in columns),
-        labels={name: tally.profile() for name, tally in labels.items()},
+        labels={name: tally.profile() for name, tally in tallies.labels.items()},
+        content=tallies.content.content() if tallies.content_of else None,
+        event_hours=None if tallies.hours is None else tallies.hours.event_hours(),
     )
 
 
@@ -71,16 +85,35 @@ def column_roles(config: Config) -> dict[str, tuple[Role, ...]]:
     return {name: tuple(roles) for name, roles in found.items()}
 
 
+@dataclass(frozen=True)
+class _Tallies:
+    """All that is gathered in the pass."""
+
+    kinds: dict[str, pa.DataType]
+    columns: dict[str, ColumnTally]
+    content_of: list[str]
+    labels: dict[str, LabelTally]
+    content: ContentTally
+    hours: EventHoursTally | None
+
+    def add(self, table: pa.Table) -> None:
+        hashes = {name: tally.add(table.column(name)) for name, tally in self.columns.items()}
+        for tally in self.labels.values():
+            tally.add(table)
+        if self.content_of:
+            self.content.add([hashes[name] for name in self.content_of])
+        if self.hours is not None:
+            self.hours.add(table)
+
+
 def _read_file(
     catalog: Catalog,
     file: DataFile,
-    kinds: dict[str, pa.DataType],
-    columns: dict[str, ColumnTally],
-    labels: dict[str, LabelTally],
+    tallies: _Tallies,
     verify_checksums: bool,
 ) -> None:
-    names = [name for name in kinds if name not in file.path_values]
-    schema = pa.schema(list(kinds.items()))
+    names = [name for name in tallies.kinds if name not in file.path_values]
+    schema = pa.schema(list(tallies.kinds.items()))
     try:
         plan = catalog.storage.plan_reading(file.path, names)
         with catalog.storage.open_parquet(
@@ -89,11 +122,7 @@ def _read_file(
             for piece in parquet.iter_batches(_PIECE_ROWS, columns=names, use_threads=False):
                 table = pa.Table.from_batches([piece])
                 plan.texts.require(table, "its rows")
-                table = complete(table, file.path_values, schema)
-                for name, tally in columns.items():
-                    tally.add(table.column(name))
-                for tally in labels.values():
-                    tally.add(table)
+                tallies.add(complete(table, file.path_values, schema))
     except DataError as error:
         raise DataError([f"{file.path}: {problem}" for problem in error.problems]) from error
     # A storage library may raise anything of its own.

@@ -103,7 +103,7 @@ class FullRead:
         day: DayFindings,
     ) -> None:
         where = f"{file.path} row group {group}"
-        check = StatisticsCheck({chunk.path: chunk for chunk in chunks})
+        check = StatisticsCheck(chunks, parquet.schema_arrow)
         rows = 0
         try:
             for piece in parquet.iter_batches(
@@ -120,7 +120,10 @@ class FullRead:
                 if self._tallies is not None:
                     self._tallies.add(table, day)
         except DataError as error:
-            self._report.problems += error.problems
+            self._report.problems += [
+                problem if problem.startswith(where) else f"{where}: {problem}"
+                for problem in error.problems
+            ]
             return
         except Exception as error:
             if "checksum" in str(error).lower():

@@ -58,6 +58,7 @@ def validate_split(
         report.tasks, report.features = tallies.tasks, tallies.features
         report.problems += tallies.problems()
         report.inputs = tallies.inputs.checks(catalog.num_rows, world_size=1)
+        report.problems += report.inputs.problems
     without = report.checksums.files_without
     if without:
         report.warnings.append(

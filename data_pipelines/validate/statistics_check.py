@@ -6,7 +6,7 @@ A damaged footer or page header can make good bytes into other values, and no ch
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pyarrow as pa
@@ -15,17 +15,21 @@ import pyarrow.types as pat
 
 from data_pipelines.list_slots import num_slots
 from marigold_rec.parquet.column_chunks import ColumnChunk
-from marigold_rec.transforms import plain_type
 
 
 class StatisticsCheck:
     """Of one row group, fed by pieces of it."""
 
-    def __init__(self, chunks: Mapping[str, ColumnChunk]) -> None:
-        """`chunks`: by path. Of lists only the number of values is looked at."""
-        self._chunks = chunks
+    def __init__(self, chunks: Sequence[ColumnChunk], schema: pa.Schema) -> None:
+        """`schema`: the file's own, in whose types the statistics are written. Of lists only the
+        number of values is looked at."""
+        self._schema = schema
+        self._chunks = {chunk.path: chunk for chunk in chunks if chunk.path == chunk.column}
         self._lists = {
-            path.split(".")[0]: chunk for path, chunk in chunks.items() if path.count(".") == 2
+            chunk.column: chunk
+            for chunk in chunks
+            if chunk.path.removeprefix(f"{chunk.column}.").count(".") == 1
+            and chunk.path != chunk.column
         }
         self._slots: dict[str, int] = {}
         self._nulls: dict[str, int] = {}
@@ -42,7 +46,7 @@ class StatisticsCheck:
                 continue
             column = table.column(name)
             self._nulls[name] = self._nulls.get(name, 0) + column.null_count
-            kind = self._kinds[name] = plain_type(column.type)
+            kind = self._kinds[name] = _written(self._schema.field(name).type)
             if not (pat.is_signed_integer(kind) or pat.is_float32(kind) or pat.is_float64(kind)):
                 continue
             extremes = cast(dict[str, Any], pc.call_function("min_max", [column]).as_py())
@@ -74,6 +78,11 @@ class StatisticsCheck:
                     f"written were {least:g} to {greatest:g}"
                 )
         return lines
+
+
+def _written(kind: pa.DataType) -> pa.DataType:
+    """Without dictionaries, which Parquet writes as their values; a decimal stays one."""
+    return kind.value_type if pat.is_dictionary(kind) else kind
 
 
 def _number(plain: bytes | None, kind: pa.DataType) -> float | None:

@@ -12,6 +12,7 @@ from data_pipelines.validate.report import DayFindings, FeatureFindings, TaskFin
 from marigold_rec.config import Config
 from marigold_rec.config.features import IdFeature
 from marigold_rec.transforms import float64_values, lone_array
+from marigold_rec.transforms.examples import exact
 from marigold_rec.transforms.jagged import flatten
 
 
@@ -78,7 +79,7 @@ class Tallies:
         lines = [
             f"{self._what[task.name]}, but {task.invalid:,} of {task.observed:,} are not "
             f"({task.invalid_share:.2%}), e.g. "
-            f"{'null or NaN' if task.example is None else format(task.example, 'g')}; allowed are "
+            f"{'null or NaN' if task.example is None else exact(task.example)}; allowed are "
             f"{task.max_invalid_share:.2%} (data.max_invalid_labels)"
             for task in self.tasks
             if task.invalid > task.max_invalid_share * task.observed

@@ -14,10 +14,17 @@ from data_pipelines.occurrences import count_ids
 from marigold_rec.analysis.codes import Codes, num_codes, user_codes
 from marigold_rec.analysis.row_arrays import empty
 from marigold_rec.analysis.score_files import ScoreFiles
-from marigold_rec.analysis.slicing import Slicing, by_training, new_or_known, slicing, value_codes
+from marigold_rec.analysis.slicing import (
+    Slicing,
+    by_training,
+    can_slice,
+    new_or_known,
+    slicing,
+    value_codes,
+)
 from marigold_rec.config.schema import EvaluationConfig
 from marigold_rec.errors import DataError
-from marigold_rec.transforms import plain_type
+from marigold_rec.transforms import is_hashable, plain_type
 
 
 def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], list[str]]:
@@ -38,14 +45,14 @@ def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], l
         f"evaluation.slices: column {name!r} is {kinds[name]}; rows are sliced by a number, text "
         "or boolean"
         for name in config.slices
-        if pat.is_nested(kinds[name])
+        if not can_slice(kinds[name])
     ]
     for key in ("user", "item", "group"):
         name = getattr(config, key)
         if name in known and not _is_id(kinds[name]):
             problems.append(
-                f"evaluation.{key}: column {name!r} is {kinds[name]}; ids must be integers or "
-                f"strings: name another column, or none with evaluation.{key}=null"
+                f"evaluation.{key}: column {name!r} is {kinds[name]}; ids must be integers, "
+                f"strings or bytes: name another column, or none with evaluation.{key}=null"
             )
     if problems:
         raise DataError(problems)
@@ -69,13 +76,19 @@ def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], l
     return list(dict.fromkeys(found)), warnings
 
 
+def told_before_training(config: EvaluationConfig, catalog: Catalog | None) -> list[str]:
+    """Why launch/evaluate.py will refuse the evaluation days `catalog`, as the config stands."""
+    try:
+        if catalog is not None:
+            columns_of(config, catalog)
+    except DataError as error:
+        return [f"launch/evaluate.py will refuse this: {problem}" for problem in error.problems]
+    return []
+
+
 def _is_id(kind: pa.DataType) -> bool:
-    return (
-        pat.is_integer(kind)
-        or pat.is_string(kind)
-        or pat.is_large_string(kind)
-        or pat.is_null(kind)
-    )
+    """What can be hashed can be grouped."""
+    return is_hashable(kind) or pat.is_null(kind)
 
 
 def cluster_codes(files: ScoreFiles, name: str | None, columns: Sequence[str]) -> Codes | None:

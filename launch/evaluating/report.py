@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from data_pipelines.catalog import Catalog
 from launch.evaluating.checkpoints import run_folder_of
@@ -66,6 +69,7 @@ def make_report(
             () if baseline is None else targets_of(baseline.config.tasks, has_due=has_due),
             settings,
         )
+        saturated = {task.name: saturated_scores(files, task.name) for task in config.tasks}
         of_nulls = null_warnings(files, config.evaluation, columns)
     step = model.found.manifest.step
     warnings = [*warnings, *slicing_warnings, *of_nulls]
@@ -73,7 +77,7 @@ def make_report(
     # Of rows that were trained on, only labels that became due later are judged then.
     is_apart = has_due and config.data.train.due is not None
     warnings += [*_refused(model.found), *([] if is_apart else _trained_on(catalog, train))]
-    warnings += _strange_figures(step, judged.tasks)
+    warnings += _strange_figures(step, judged.tasks, saturated)
     if baseline is not None:
         warnings += _not_alike(config, baseline.config)
     split = config.data.eval
@@ -164,7 +168,15 @@ def _label(task: Task) -> str:
     return f"{label}, within {task.matures_h:g} h"
 
 
-def _strange_figures(step: int, tasks: tuple[TaskReport, ...]) -> list[str]:
+def saturated_scores(files: ScoreFiles, task: str) -> int:
+    """Observed rows whose score is exactly 0 or 1."""
+    score_N = files.score(task)
+    return int(np.count_nonzero(((score_N == 0) | (score_N == 1)) & ~np.isnan(files.label(task))))
+
+
+def _strange_figures(
+    step: int, tasks: tuple[TaskReport, ...], saturated: Mapping[str, int]
+) -> list[str]:
     """What no sound model shows: a leak, chance or worse, less than the mean alone says."""
     figures = [
         TaskFigures.of(
@@ -173,6 +185,7 @@ def _strange_figures(step: int, tasks: tuple[TaskReport, ...]) -> list[str]:
             task.positives,
             {name: figure.value for name, figure in task.figures.items()},
             auc_high=task.figures["auc"].high if "auc" in task.figures else None,
+            saturated=saturated.get(task.name, 0) if task.positives is not None else 0,
         )
         for task in tasks
     ]

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
 from typing import BinaryIO
 
 from launch.parents import stopped_with_parent
@@ -78,11 +79,11 @@ def run_stage(
         log.write(f"$ {' '.join(command)}\n".encode())
         log.flush()
         begin = log.tell()
-        process = subprocess.Popen(
+        process = Popen(
             command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
             # Out of reach of the terminal's Ctrl-C, which would reach torchrun and its ranks twice.
             start_new_session=True,
             # A killed night must not leave a training behind that works on in its folder.
@@ -111,7 +112,7 @@ def wait_for_lock(file: Path, patience_s: float) -> None:
         time.sleep(_POLL_S)
 
 
-def _copy(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
+def _copy(process: Popen[bytes], log: BinaryIO) -> None:
     assert process.stdout is not None
     with process.stdout as output:
         for line in output:
@@ -123,7 +124,7 @@ def _copy(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
                 log.flush()
 
 
-def _wait(process: subprocess.Popen[bytes], is_stopped: Callable[[], bool]) -> None:
+def _wait(process: Popen[bytes], is_stopped: Callable[[], bool]) -> None:
     """Until it ends; asks it to after a signal, and makes it after a while."""
     until: float | None = None
     while process.poll() is None:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from data_pipelines.profile.split import profile_split
-from launch.nights.durable import write_durably
+from launch.nights.durable import read_durable, write_durably
 from launch.nights.partitions import Day, Partitions
 from launch.nights.plan import ONE_DAY
 from marigold_rec.config import Config
@@ -76,7 +76,9 @@ class DayProfiles:
 
 
 def _read(file: Path) -> Profile:
-    return Profile.model_validate_json(file.read_bytes())
+    profile = read_durable(file, Profile, "remove it: it is made again from the day's files")
+    assert profile is not None, "it was found in its folder"
+    return profile
 
 
 def _refusal(file: Path) -> Path:

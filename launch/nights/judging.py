@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.nights.day_profiles import DayProfiles
-from launch.nights.durable import write_durably
+from launch.nights.durable import read_durable, write_durably
 from launch.nights.folder import NightFolder
 from launch.nights.plan import NightPlan, days_between
 from marigold_rec.analysis.report import Report
 from marigold_rec.config import Config
+from marigold_rec.errors import CheckpointError
 from marigold_rec.gating import Verdict, judge_data, judge_night, verdict_html
+
+_JUDGE_DATA = "look at the data again with --from data"
 
 
 def judge_before_training(
@@ -40,15 +43,15 @@ def judge_the_model(config: Config, plan: NightPlan, folder: NightFolder) -> Non
     # The days were judged one by one, each against those before it.
     checks = tuple(check for check in of_model.checks if check.rule != "data")
     of_model = of_model.model_copy(update={"checks": checks})
-    of_data = Verdict.model_validate_json(folder.data_verdict_file.read_bytes())
+    of_data = read_durable(folder.data_verdict_file, Verdict, _JUDGE_DATA)
+    if of_data is None:
+        raise CheckpointError(f"{folder.data_verdict_file}: missing; {_JUDGE_DATA}")
     _write_verdict(folder, merged([of_model, of_data]))
 
 
 def read_verdict(folder: NightFolder) -> Verdict | None:
     """None while there is none."""
-    if not folder.verdict_file.exists():
-        return None
-    return Verdict.model_validate_json(folder.verdict_file.read_bytes())
+    return read_durable(folder.verdict_file, Verdict, "judge the night again with --from gate")
 
 
 def merged(found: Sequence[Verdict]) -> Verdict:
@@ -70,4 +73,8 @@ def _write_verdict(folder: NightFolder, verdict: Verdict) -> None:
 
 
 def _report(folder: Path) -> Report:
-    return Report.model_validate_json((folder / "report.json").read_bytes())
+    remedy = f"judge the model again with --from {folder.name}"
+    report = read_durable(folder / "report.json", Report, remedy)
+    if report is None:
+        raise CheckpointError(f"{folder / 'report.json'}: missing; {remedy}")
+    return report

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.nights.durable import write_durably
+from launch.nights.durable import read_durable, write_durably
 from launch.nights.folder import NightFolder, night_folders
 from launch.nights.judging import read_verdict
 from launch.nights.late_files import late_days
@@ -15,7 +16,10 @@ from launch.nights.recalibration import read_recalibration
 from launch.nights.rows import read_facts, sentence
 from marigold_rec.analysis.report import Report
 from marigold_rec.config.life_cycle import LifeCycleConfig
+from marigold_rec.errors import CheckpointError
 from marigold_rec.reporting.night import NightSummary, NightView, night_html
+
+_LINE = 160
 
 
 def write_page(folder: NightFolder, plan: NightPlan, life_cycle: LifeCycleConfig) -> None:
@@ -59,9 +63,9 @@ def _views(folder: NightFolder, plan: NightPlan) -> Iterator[NightView]:
         ("Against yesterday's model, which was not published", folder.yesterday, plan.yesterday),
         (_of_served(plan), folder.served, None),
     ):
-        file = path / "report.json"
-        if file.exists():
-            report = Report.model_validate_json(file.read_bytes())
+        remedy = f"judge again with --from {path.name}"
+        report = read_durable(path / "report.json", Report, remedy)
+        if report is not None:
             name = "" if against is None else _named(against)
             yield NightView(title, f"{path.name}/report.html", name, report)
 
@@ -73,18 +77,38 @@ def _of_served(plan: NightPlan) -> str:
 
 
 def status_lines(root: Path, published: Published) -> Iterator[str]:
-    """One line per night, the newest last, and what is in use."""
+    """One line per night, the newest last, and what is in use.
+
+    A night whose files are damaged says so in its line. Raises CheckpointError, after all these,
+    where the history is.
+    """
+    current, damage = None, None
+    try:
+        published.check()
+        current = published.current
+    except CheckpointError as error:
+        damage = error
     for night, folder in night_folders(root):
-        ending = folder.ending
-        if ending is not None:
-            said = ending["sentence"]
-        else:
-            done = folder.seconds
-            said = f"not finished; done: {', '.join(done) if done else 'nothing'}"
-        mark = "*" if night == published.current else " "
-        yield f"{mark} {night}  {said}"
-    current = published.current
+        mark = "*" if night == current else " "
+        yield f"{mark} {night}  {one_line(_standing(folder))}"
+    if damage is not None:
+        raise damage
     yield f"in use: the model of {current}" if current else "nothing is published yet"
+
+
+def _standing(folder: NightFolder) -> str:
+    try:
+        if (ending := folder.ending) is not None:
+            return ending.sentence
+        done = folder.seconds
+    except CheckpointError as error:
+        return f"{type(error).__name__}: {error}"
+    return f"not finished; done: {', '.join(done) if done else 'nothing'}"
+
+
+def one_line(text: str) -> str:
+    """`text` cut to what a line of a terminal or a log holds."""
+    return textwrap.shorten(text, _LINE, placeholder=" ...")
 
 
 def _named(model: Model) -> str:

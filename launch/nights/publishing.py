@@ -1,20 +1,30 @@
 """What is published: a history, a pointer that follows it, and the way back.
 
 history.json decides; `current` follows it. A kill between the two is mended by `settle` when the
-next command starts, so that a model is published or it is not.
+next command starts, so that a model is published or it is not. The history names each model by its
+hashes: what can be rolled back to, and learned from, is what was published and nothing else.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from launch.nights.durable import point_durably, write_durably
+from launch.nights.durable import point_durably, read_durable, write_durably
+from launch.nights.folder import NightFolder, night_folders
+from launch.nights.models import artefact_digest, require_same
+from launch.nights.plan import Model
 from marigold_rec.errors import CheckpointError, ConfigError
+
+_RESTORE = (
+    "put it back from a backup: without it nobody knows what may be learned from. Or begin anew "
+    "under another run.name"
+)
 
 
 class Change(BaseModel):
@@ -27,6 +37,10 @@ class Change(BaseModel):
     """That of the model which is in use from then on."""
     at: str
     """UTC, ISO 8601."""
+    model: Model
+    """It; training goes on from here."""
+    artefact_sha256: str | None
+    """Of its artefact.json, for servers; None: it was published without an artefact."""
 
 
 class Published:
@@ -40,68 +54,140 @@ class Published:
     @property
     def history(self) -> tuple[Change, ...]:
         """Raises CheckpointError when it can't be read: what is in use must not be guessed."""
-        try:
-            text = self._file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise CheckpointError(f"{self._file}: can't be read ({error.strerror})") from error
-        try:
-            return tuple(Change.model_validate(entry) for entry in json.loads(text))
-        except (ValueError, TypeError, ValidationError) as error:
-            raise CheckpointError(
-                f"{self._file}: is damaged ({error}); `current` shows what is in use"
-            ) from error
+        return read_durable(self._file, tuple[Change, ...], _RESTORE) or ()
 
-    def in_use(self) -> tuple[datetime.date, ...]:
-        """The published nights that a rollback can reach, the current one last."""
-        nights: list[datetime.date] = []
+    def reachable(self) -> tuple[Change, ...]:
+        """The publications that a rollback can reach, the current one last."""
+        stack: list[Change] = []
         for change in self.history:
             if change.what == "published":
-                nights.append(change.night)
-            else:
-                nights.pop()
-        return tuple(nights)
+                stack.append(change)
+                continue
+            while stack and stack.pop() is not None:
+                if stack and stack[-1].model == change.model:
+                    break
+            if not stack:
+                raise CheckpointError(
+                    f"{self._file}: is damaged: it rolls back to the model of {change.night}, "
+                    f"which was not in use before; {_RESTORE}"
+                )
+        return tuple(stack)
+
+    def in_use(self) -> tuple[datetime.date, ...]:
+        """The nights of `reachable`."""
+        return tuple(change.night for change in self.reachable())
 
     @property
     def current(self) -> datetime.date | None:
         nights = self.in_use()
         return nights[-1] if nights else None
 
-    def publish(self, night: datetime.date) -> None:
-        """Again for the current one: nothing."""
-        if self.current != night:
-            self._append(Change(what="published", night=night, at=_now()))
+    def base(self) -> Model | None:
+        """The model in use, to go on from; None before the first publication.
 
-    def roll_back(self) -> datetime.date:
-        """Back to the model that was published before; returns its night. Raises ConfigError."""
-        nights = self.in_use()
-        if len(nights) < 2:
-            there = f"only that of {nights[0]}" if nights else "none"
-            raise ConfigError(
-                f"--rollback: {self._file} has no earlier model to go back to ({there} was "
-                "published)"
+        Raises CheckpointError where servers or training would meet another model than was
+        published.
+        """
+        if not (reachable := self.reachable()):
+            return None
+        self._require_as_published(reachable[-1])
+        return reachable[-1].model
+
+    def publish(self, model: Model, artefact_sha256: str | None) -> None:
+        """Again for the current one: nothing."""
+        reachable = self.reachable()
+        if not reachable or reachable[-1].model != model:
+            self._append("published", model, artefact_sha256)
+
+    def roll_back(
+        self, at: Callable[[str], None] = lambda point: None
+    ) -> tuple[datetime.date, tuple[str, ...]]:
+        """Goes back to the newest model before the current one that is still as it was published.
+
+        Returns its night, and why others were passed over. Raises ConfigError where there is none.
+        `at`: see Night.
+        """
+        *earlier, _ = self.reachable() or (None,)
+        passed: list[str] = []
+        for change in reversed(earlier):
+            assert change is not None
+            if not (self._root / change.model.checkpoint).is_dir():
+                passed.append(
+                    f"the model of {change.night} is not kept any more; raise "
+                    "nightly.keep_published for the future"
+                )
+                continue
+            try:
+                self._require_as_published(change)
+            except CheckpointError as error:
+                passed.append(str(error))
+                continue
+            self._append("rolled back", change.model, change.artefact_sha256)
+            at("rollback:history")
+            self.settle()
+            return change.night, tuple(passed)
+        nights = ", ".join(map(str, self.in_use())) or "none"
+        why = "; ".join(passed) or f"published, and not rolled back, is {nights}"
+        raise ConfigError(f"--rollback: {self._file} has no earlier model to go back to: {why}")
+
+    def check(self) -> None:
+        """Raises CheckpointError where the history can't be all that was published.
+
+        A lost, emptied or older history would make the next night a first night, which trains cold
+        and is held against nothing; or would bring back what was rolled back.
+        """
+        known = {change.night for change in self.history}
+        self.reachable()
+        lost = {night for night, folder in night_folders(self._root) if folder.was_published}
+        if self.pointer.is_symlink():
+            try:
+                lost.add(datetime.date.fromisoformat(self.pointer.readlink().name))
+            except ValueError:
+                raise CheckpointError(
+                    f"{self.pointer}: points to {self.pointer.readlink()}, which is no night; "
+                    "remove it: it is made anew from the history"
+                ) from None
+        elif self.pointer.exists():
+            raise CheckpointError(
+                f"{self.pointer}: is no symbolic link; move it away: it is made anew from the "
+                "history"
             )
-        before = nights[-2]
-        if not (self._root / "nights" / str(before) / "train" / "checkpoints").is_dir():
-            raise ConfigError(
-                f"--rollback: the model of {before} is not kept any more; raise "
-                "nightly.keep_published for the future"
+        if lost := sorted(lost - known):
+            raise CheckpointError(
+                f"{self._file}: {'names no' if known else 'is missing or empty, without any'} "
+                f"publication of {', '.join(map(str, lost))}, whose model was published; {_RESTORE}"
             )
-        self._append(Change(what="rolled back", night=before, at=_now()))
-        self.settle()
-        return before
 
     def settle(self) -> None:
-        """Makes the pointer follow the history."""
+        """Makes the pointer follow the history, and the stages of the night that it names last.
+
+        A kill behind the history's new line must not publish the same night twice: a rollback may
+        come before it goes on.
+        """
         if self.current is None:
             return
+        last = self.history[-1]
+        folder = NightFolder(self._root, last.night)
+        if last.what == "published" and not folder.was_published:
+            folder.mark("publish", 0.0)
         target = f"../nights/{self.current}"
         if not self.pointer.is_symlink() or str(self.pointer.readlink()) != target:
             point_durably(self.pointer, target)
 
-    def _append(self, change: Change) -> None:
+    def _require_as_published(self, change: Change) -> None:
+        which = f"was published on {change.at} for night {change.night}; put that one back"
+        require_same(self._root, change.model, which)
+        folder = NightFolder(self._root, change.night)
+        if artefact_digest(folder) != change.artefact_sha256:
+            raise CheckpointError(f"{folder.artefact}: is not the artefact that {which}")
+
+    def _append(
+        self, what: Literal["published", "rolled back"], model: Model, artefact: str | None
+    ) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
+        change = Change(
+            what=what, night=model.night, at=_now(), model=model, artefact_sha256=artefact
+        )
         entries = [each.model_dump(mode="json") for each in (*self.history, change)]
         write_durably(self._file, json.dumps(entries, indent=1) + "\n")
 

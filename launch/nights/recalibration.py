@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from launch.nights.durable import write_durably
+from launch.nights.durable import read_durable, write_durably
 from launch.nights.folder import NightFolder, night_folders
 from launch.nights.plan import ONE_DAY, Day, Days, NightPlan
 from marigold_rec.analysis.report import Report
@@ -116,20 +116,18 @@ def recalibrate(
 
 def read_recalibration(folder: NightFolder) -> Recalibration | None:
     """None where the night has not come so far."""
-    try:
-        return Recalibration.model_validate_json(folder.recalibration_file.read_bytes())
-    except FileNotFoundError:
-        return None
+    remedy = "put it back from a backup, or remove it: its findings then don't count"
+    return read_durable(folder.recalibration_file, Recalibration, remedy)
 
 
 def _found(plan: NightPlan, folder: NightFolder, slow: Mapping[str, float]) -> list[Finding]:
     file = folder.served / "report.json"
-    if plan.served is None or not file.exists():
+    report = read_durable(file, Report, "judge it again with --from served")
+    if plan.served is None or report is None:
         return []
     of_model = read_recalibration(NightFolder(folder.root, plan.served.model.night))
     if of_model is None:  # of a night before there was recalibration: unknown what it added
         return []
-    report = Report.model_validate_json(file.read_bytes())
     found: list[Finding] = []
     for task, own_offset in slow.items():
         for part in report.tasks:

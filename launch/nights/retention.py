@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from launch.nights.folder import night_folders
+from launch.nights.folder import NightFolder, night_folders
 from launch.nights.plan import Day
 from launch.nights.publishing import Published
+from marigold_rec.errors import CheckpointError
 
 
 def drop_old_models(
@@ -32,8 +33,16 @@ def drop_old_models(
     dropped: list[Path] = []
     for night, folder in folders:
         heavy = [folder.train / "checkpoints", folder.artefact, folder.rows]
-        if night not in stay and folder.ending is not None and any(p.exists() for p in heavy):
+        heavy += folder.path.glob("train.previous-*/checkpoints")
+        if night not in stay and _has_ended(folder) and any(p.exists() for p in heavy):
             for path in heavy:
                 shutil.rmtree(path, ignore_errors=True)
             dropped.append(folder.path)
     return dropped
+
+
+def _has_ended(folder: NightFolder) -> bool:
+    try:
+        return folder.ending is not None
+    except CheckpointError:  # of a damaged night.json nobody knows: nothing is dropped
+        return False

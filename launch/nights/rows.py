@@ -21,7 +21,7 @@ from pathlib import Path
 
 from data_pipelines.row_history import RowHistory, RowTally, Settled
 from data_pipelines.seen_rows import seen_rows
-from launch.nights.durable import sync_folder
+from launch.nights.durable import read_durable, sync_folder
 from launch.nights.folder import NightFolder
 from launch.nights.partitions import Partitions
 from launch.nights.plan import Days, NightPlan, days_between
@@ -73,7 +73,8 @@ def read_facts(folder: NightFolder) -> dict[str, dict[str, int]]:
     """By table; empty where no table has a life cycle, or the data was refused."""
     file = folder.rows / FACTS_NAME
     is_done = "rows" in folder.seconds  # an earlier attempt's folder may still be there
-    return json.loads(file.read_text(encoding="utf-8")) if is_done and file.exists() else {}
+    facts = dict[str, dict[str, int]]
+    return (read_durable(file, facts, "do it again with --from rows") if is_done else None) or {}
 
 
 def sentence(facts: Mapping[str, int], rules: TableLifeCycle) -> str:

@@ -7,21 +7,22 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launch.data_root import data_root
 from launch.nights.arguments import NightlyArguments
 from launch.nights.day_profiles import DayProfiles
-from launch.nights.folder import NightFolder, night_folders
+from launch.nights.folder import Ending, NightFolder, night_folders
 from launch.nights.judging import read_verdict
-from launch.nights.page import status_lines
+from launch.nights.models import candidate_or_none, require_same
+from launch.nights.page import one_line, status_lines
 from launch.nights.partitions import Partitions, newest
 from launch.nights.plan import ONE_DAY, Model, NightPlan, Served, days_of, plan_night
 from launch.nights.publishing import Published
 from launch.nights.recalibration import is_telling, slow_tasks
 from launch.nights.rows import read_facts
-from launch.nights.stages import STAGES, Night, is_refused, newest_checkpoint
+from launch.nights.stages import STAGE_NAMES, STAGES, Night, is_about_the_model, is_refused
 from launch.run_folder import locked, run_folder
 from launch.signals import noted_signals
 from marigold_rec.config import Config
@@ -47,9 +48,13 @@ def run_nightly(config: Config, arguments: NightlyArguments, at: At = lambda poi
             print(line)
         return EXIT_DONE
     with locked(root), noted_signals() as signals:
+        published.check()
         published.settle()
         if arguments.roll_back:
-            LOGGER.info("rolled back: in use is the model of %s", published.roll_back())
+            night, passed = published.roll_back(at)
+            for why in passed:
+                LOGGER.warning("passed over: %s", why)
+            LOGGER.info("rolled back: in use is the model of %s", night)
             return EXIT_DONE
         nights = _Nights(config, root, published, lambda: bool(signals), at)
         return nights.run(arguments)
@@ -97,15 +102,27 @@ class _Nights:
 
     def _run_night(self, day: datetime.date, again_from: str | None) -> int:
         folder = NightFolder(self._root, day)
-        if again_from is not None:
-            self._undo(folder, day, again_from)
-        if (ending := folder.ending) is not None:
-            LOGGER.info("night %s is done: %s", day, ending["sentence"])
-            return int(ending["exit_code"])
-        plan = self._plan(folder, day)
+        again = self._again(folder, day, again_from)
+        if not again and (ending := folder.ending) is not None:
+            LOGGER.info("night %s is done: %s", day, ending.sentence)
+            return ending.exit_code
+        plan = None if STAGE_NAMES[0] in again else folder.plan
+        if is_new := plan is None:
+            plan = self._new_plan(day)
+        else:
+            self._require_valid(plan, folder, again)
         self._wait_for_days(plan)
-        if folder.plan is None:  # not before its days are there: what is published may change
+        # All that can be refused is refused by now: the first change comes after every check.
+        if again:
+            folder.begin_redo(again[0], again)
+            self._at("redo:begun")
+            for stage in reversed(STAGES):
+                if stage.name in again:
+                    stage.undo(folder)
+            self._at("redo:cleared")
+        if is_new:  # not before its days are there: what is published may change
             folder.begin(plan)
+        folder.end_redo()
         night = Night(
             config=self._config,
             plan=plan,
@@ -130,49 +147,73 @@ class _Nights:
             folder.mark(stage.name, time.monotonic() - started)
         return self._end(night)
 
-    def _undo(self, folder: NightFolder, day: datetime.date, stage: str) -> None:
-        if self._published.current == day:
-            raise ConfigError(
-                f"--from: the model of {day} is in use; --rollback first, so that nobody loads "
-                "what is being made anew"
+    def _again(
+        self, folder: NightFolder, day: datetime.date, again_from: str | None
+    ) -> tuple[str, ...]:
+        """The stages that are to be done again though they were done: of --from, now or before a
+        kill. Raises ConfigError; changes nothing.
+        """
+        wanted = [stage for stage in (again_from, folder.redo) if stage is not None]
+        if not wanted:
+            return ()
+        if unknown := set(wanted) - set(STAGE_NAMES):
+            raise CheckpointError(
+                f"{folder.path / 'redo.json'}: names no stage ({unknown}); remove it and ask again "
+                "with --from"
             )
-        verdict = read_verdict(folder)
-        is_of_data = verdict is not None and verdict.stage == "data"
-        if is_of_data and stage not in ("data", "report", "retention"):
+        first = min(wanted, key=STAGE_NAMES.index)
+        if is_about_the_model(first) and day in self._published.in_use():
             raise ConfigError(
-                f"--from {stage}: night {day} was refused for its data, before it was trained; "
+                f"--from {first}: the model of {day} is published, and in use or what a rollback "
+                "leads to: it stays as it was published; --rollback past it first"
+            )
+        of_data = first != STAGE_NAMES[0] and read_verdict(folder)
+        if of_data and of_data.stage == "data" and is_about_the_model(first):
+            raise ConfigError(
+                f"--from {first}: night {day} was refused for its data, before it was trained; "
                 "judge the data again with --from data"
             )
-        names = [each.name for each in STAGES]
-        again = STAGES[names.index(stage) :]
-        folder.unmark([each.name for each in again])
-        for each in reversed(again):  # the plan last: what was made by it is gone by then
-            each.undo(folder)
+        return STAGE_NAMES[STAGE_NAMES.index(first) :]
 
-    def _plan(self, folder: NightFolder, day: datetime.date) -> NightPlan:
-        digest = _hash_of(self._config)
-        if (plan := folder.plan) is not None:
-            if plan.config_hash != digest:
-                raise ConfigError(
-                    f"night {day} was begun under another config ({plan.config_hash}, now "
-                    f"{digest}); go on with the old one, or begin anew with --from data"
+    def _require_valid(self, plan: NightPlan, folder: NightFolder, again: tuple[str, ...]) -> None:
+        """Raises ConfigError or CheckpointError where the night can't go on by its plan."""
+        day = plan.night
+        if plan.config_hash != (digest := _hash_of(self._config)):
+            raise ConfigError(
+                f"night {day} was begun under another config ({plan.config_hash}, now "
+                f"{digest}); go on with the old one, or begin anew with --from data"
+            )
+        for model in (plan.base, plan.yesterday):
+            if model is not None:
+                require_same(
+                    self._root, model, "this night was planned with; begin anew with --from data"
                 )
-            for model in (plan.base, plan.yesterday):
-                if model is not None:
-                    _require_same(self._root, model)
-            LOGGER.info("night %s goes on", day)
-            return plan
-        current = self._published.current
+        verdict = read_verdict(folder)
+        is_over = verdict is not None and not verdict.publish and "gate" not in again
+        is_over |= "publish" in folder.seconds and "publish" not in again
+        if not is_over and day != self._published.current:
+            # The gate compares with the plan's base: passing it says nothing against another.
+            base = self._published.base()
+            if base != plan.base:
+                raise ConfigError(
+                    f"night {day} was begun from {_named(plan.base)}, and in use by now is "
+                    f"{_named(base)}; begin anew with --from data"
+                )
+        LOGGER.info("night %s goes on", day)
+
+    def _new_plan(self, day: datetime.date) -> NightPlan:
+        base = self._published.base()
         before = [night for night, _ in night_folders(self._root) if night < day]
+        is_other = before and (base is None or before[-1] != base.night)
         plan = plan_night(
             day,
             self._config.nightly,
             self._config.tasks,
-            config_hash=digest,
+            config_hash=_hash_of(self._config),
             there=self._partitions.complete(),
-            base=None if current is None else _model_of(self._root, current),
+            base=base,
             yesterday=(
-                _model_or_none(self._root, before[-1]) if before and before[-1] != current else None
+                candidate_or_none(NightFolder(self._root, before[-1])) if is_other else None
             ),
             served=self._served(day),
         )
@@ -180,7 +221,7 @@ class _Nights:
             "night %s: learns %s to %s from %s, judged on %s to %s",
             day,
             *plan.train,
-            "its initial values" if plan.base is None else f"the model of {plan.base.night}",
+            _named(plan.base),
             *plan.evaluation,
         )
         return plan
@@ -190,13 +231,13 @@ class _Nights:
         tasks = self._config.tasks
         if not slow_tasks(tasks):
             return None
-        for each in reversed(self._published.in_use()):
-            plan = NightFolder(self._root, each).plan
-            if each < night and plan is not None and is_telling(plan, night, tasks):
-                model = _model_or_none(self._root, each)
-                if model is None or each in self._asked(night):
+        for change in reversed(self._published.reachable()):
+            plan = NightFolder(self._root, change.night).plan
+            if change.night < night and plan is not None and is_telling(plan, night, tasks):
+                model = candidate_or_none(NightFolder(self._root, change.night))
+                if model != change.model or change.night in self._asked(night):
                     return None
-                return Served(model=model, days=plan.evaluation)
+                return Served(model=change.model, days=plan.evaluation)
         return None
 
     def _asked(self, night: datetime.date) -> set[datetime.date]:
@@ -222,16 +263,18 @@ class _Nights:
         if verdict.publish:
             sentence = "its model is published"
         else:
-            sentence = "NOT published: " + "; ".join(verdict.reasons)
+            sentence = _refusal(verdict.reasons)
+            for reason in verdict.reasons:
+                LOGGER.error("night %s: refused: %s", night.plan.night, reason)
         night.folder.end(
-            {
-                "night": str(night.plan.night),
-                "status": "published" if verdict.publish else "refused",
-                "exit_code": code,
-                "sentence": sentence,
-                "seconds": night.folder.seconds,
-                "rows": read_facts(night.folder),
-            }
+            Ending(
+                night=night.plan.night,
+                status="published" if verdict.publish else "refused",
+                exit_code=code,
+                sentence=sentence,
+                seconds=night.folder.seconds,
+                rows=read_facts(night.folder),
+            )
         )
         LOGGER.log(
             logging.INFO if verdict.publish else logging.ERROR,
@@ -249,38 +292,11 @@ def _hash_of(config: Config) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _model_of(root: Path, night: datetime.date) -> Model:
-    folder = NightFolder(root, night)
-    if folder.plan is None:
-        raise CheckpointError(f"{folder.path}: has no plan.json; it is the published model's")
-    checkpoint = newest_checkpoint(folder)
-    return Model(
-        night=night,
-        trained_until=folder.plan.train[1],
-        origin=folder.plan.origin,
-        checkpoint=str(checkpoint.relative_to(root)),
-        manifest_sha256=_manifest_digest(checkpoint),
-    )
+def _named(model: Model | None) -> str:
+    return "its initial values" if model is None else f"the model of {model.night}"
 
 
-def _model_or_none(root: Path, night: datetime.date) -> Model | None:
-    """None where the night ended before its model was there, or lost it since."""
-    try:
-        return _model_of(root, night)
-    except CheckpointError:
-        return None
-
-
-def _require_same(root: Path, model: Model) -> None:
-    if _manifest_digest(root / model.checkpoint) != model.manifest_sha256:
-        raise CheckpointError(
-            f"{root / model.checkpoint}: is not the model that this night was planned with; begin "
-            "anew with --from data"
-        )
-
-
-def _manifest_digest(checkpoint: Path) -> str:
-    try:
-        return hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{checkpoint}: its manifest can't be read ({error})") from error
+def _refusal(reasons: Sequence[str]) -> str:
+    """One line: what the whole reasons are about. They stand in verdict.json and in the log."""
+    count = "" if len(reasons) == 1 else f"{len(reasons)} reasons, first: "
+    return one_line(f"NOT published: {count}{reasons[0]}")

@@ -7,7 +7,6 @@ kill as if nothing had happened.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from launch.nights.judging import (
     read_verdict,
 )
 from launch.nights.late_files import note_files
+from launch.nights.models import artefact_digest, candidate, trained_model
 from launch.nights.page import write_page
 from launch.nights.partitions import Partitions
 from launch.nights.plan import Model, NightPlan, Reads
@@ -83,7 +83,7 @@ def judge_served(night: Night) -> None:
         try:
             _evaluate(night, "served", night.folder.served, reads, None, checkpoint)
         except StageFailedError as error:
-            shutil.rmtree(night.folder.served, ignore_errors=True)
+            night.folder.clear(night.folder.served)
             night.say(f"what the model of {served.model.night} served is not judged: {error}")
     rules = night.config.nightly.recalibration
     made = recalibrate(rules, night.config.tasks, night.plan, night.folder)
@@ -104,7 +104,8 @@ def train(night: Night) -> None:
         ["--config", str(file), "--resume", "auto"],
         max_restarts=night.config.nightly.max_restarts,
     )
-    shutil.rmtree(night.folder.train / "tensorboard", ignore_errors=True)
+    night.folder.clear(night.folder.train / "tensorboard")
+    night.folder.note_model(trained_model(night.folder, night.plan))
 
 
 def training_config(night: Night) -> Config:
@@ -157,15 +158,15 @@ def gate(night: Night) -> None:
 
 def export(night: Night) -> None:
     """What a server loads: made before the model is published, never after."""
+    night.folder.clear(night.folder.artefact)
     if night.config.nightly.export is None:
         return
-    shutil.rmtree(night.folder.artefact, ignore_errors=True)
     run_stage(
         "export",
         [sys.executable],
         "launch/export.py",
         [
-            "--checkpoint", str(newest_checkpoint(night.folder)),
+            "--checkpoint", str(_checkpoint(night)),
             "--out", str(night.folder.artefact),
             "--tables", night.config.nightly.export,
         ],
@@ -175,8 +176,13 @@ def export(night: Night) -> None:
 
 
 def publish(night: Night) -> None:
-    newest_checkpoint(night.folder)  # a model that is not there must not be published
-    night.published.publish(night.plan.night)
+    verdict = read_verdict(night.folder)
+    if verdict is None or verdict.stage != "night" or not verdict.publish:
+        raise CheckpointError(
+            f"{night.folder.verdict_file}: no verdict of the gate lets this model pass; judge it "
+            "again with --from gate"
+        )
+    night.published.publish(candidate(night.folder), artefact_digest(night.folder))
     night.at("publish:history")
     night.published.settle()
 
@@ -198,65 +204,42 @@ def retain(night: Night) -> None:
         night.say(f"dropped the model of {path.name}: its reports stay")
 
 
-def _forget_plan(folder: NightFolder) -> None:
-    folder.forget_plan()
-
-
-def _forget_verdict(folder: NightFolder) -> None:
-    folder.verdict_file.unlink(missing_ok=True)
-
-
-def _put_training_aside(folder: NightFolder) -> None:
-    if folder.train.exists():
-        number = 1
-        while (target := folder.path / f"train.previous-{number}").exists():
-            number += 1
-        folder.train.rename(target)
-
-
-def _nothing(folder: NightFolder) -> None:
-    """Its work begins by clearing what it writes."""
-
-
 @dataclass(frozen=True)
 class Stage:
     name: str
     work: Callable[[Night], None]
     of_refused: bool
     """Also of a night whose data or model the gate has refused by then."""
-    undo: Callable[[NightFolder], None] = _nothing
-    """Before it is done again because somebody asked for it (--from)."""
+    undo: Callable[[NightFolder], None] = lambda folder: None
+    """Clears what it has left, before it is done again because somebody asked for it (--from): a
+    night that is refused now must not show an artefact of the time before."""
 
 
 STAGES: Sequence[Stage] = (
-    Stage("data", look_at_data, True, _forget_plan),
-    Stage("rows", note_rows, False),
-    Stage("served", judge_served, False),
-    Stage("train", train, False, _put_training_aside),
-    Stage("evaluation", evaluate, False),
-    Stage("holdout", evaluate_holdout, False),
-    Stage("yesterday", evaluate_yesterday, False),
-    Stage("gate", gate, False, _forget_verdict),
-    Stage("export", export, False),
+    Stage("data", look_at_data, True, lambda of: of.clear(of.verdict_file, of.data_verdict_file)),
+    Stage("rows", note_rows, False, lambda of: of.clear(of.rows)),
+    Stage("served", judge_served, False, lambda of: of.clear(of.served, of.recalibration_file)),
+    Stage("train", train, False, lambda of: of.put_training_aside()),
+    Stage("evaluation", evaluate, False, lambda of: of.clear(of.evaluation)),
+    Stage("holdout", evaluate_holdout, False, lambda of: of.clear(of.holdout)),
+    Stage("yesterday", evaluate_yesterday, False, lambda of: of.clear(of.yesterday)),
+    Stage("gate", gate, False, lambda of: of.clear(of.verdict_file)),
+    Stage("export", export, False, lambda of: of.clear(of.artefact)),
     Stage("publish", publish, False),
     Stage("report", report, True),
     Stage("retention", retain, True),
 )
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+def is_about_the_model(stage: str) -> bool:
+    """Whether the stage decides what is published: all up to `publish`."""
+    return STAGE_NAMES.index(stage) <= STAGE_NAMES.index("publish")
 
 
 def is_refused(night: Night) -> bool:
     verdict = read_verdict(night.folder)
     return verdict is not None and not verdict.publish
-
-
-def newest_checkpoint(folder: NightFolder) -> Path:
-    """The night's model. Whoever loads it verifies it."""
-    found = sorted((folder.train / "checkpoints").glob("step-?????????"))
-    if not found:
-        raise CheckpointError(
-            f"{folder.train}: no checkpoint; do the night again with --from train"
-        )
-    return found[-1]
 
 
 def _evaluate(
@@ -268,15 +251,19 @@ def _evaluate(
     checkpoint: Path | None = None,
 ) -> None:
     """Of the night's model, where no other `checkpoint` is given."""
-    shutil.rmtree(out, ignore_errors=True)
+    night.folder.clear(out)
     arguments = [
-        "--checkpoint", str(checkpoint or newest_checkpoint(night.folder)),
+        "--checkpoint", str(checkpoint or _checkpoint(night)),
         "--out", str(out),
         *_reading("data.eval", reads),
     ]  # fmt: skip
     if baseline is not None:
         arguments += ["--baseline", str(night.folder.root / baseline.checkpoint)]
     _run(night, name, "launch/evaluate.py", arguments)
+
+
+def _checkpoint(night: Night) -> Path:
+    return night.folder.root / candidate(night.folder).checkpoint
 
 
 def _run(

@@ -15,6 +15,10 @@ from marigold_rec.analysis.ranking import Ranking
 from marigold_rec.analysis.rows import Rows
 from marigold_rec.metrics import computed_by
 
+LOST_CLASS = (
+    "one class weighs so much that the other is lost beside it (beyond 1e16 times): look at the "
+    "weights"
+)
 FIGURES = computed_by(f"{__name__}:binary_estimates")
 
 
@@ -45,6 +49,8 @@ def with_reasons(rows: Rows, found: dict[str, Estimate]) -> dict[str, Estimate]:
     """FIGURES: those that were found, and why there are no others."""
     positives = int(np.count_nonzero(rows.label_N))
     reason = f"all {positives} labels are 1" if positives else f"all {len(rows)} labels are 0"
+    if 0 < positives < len(rows):  # both are there, and one vanishes in the sums of weights
+        reason = LOST_CLASS
     return {name: found.get(name) or Estimate(None, reason=reason) for name in FIGURES}
 
 

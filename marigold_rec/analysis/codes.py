@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.row_arrays import chunks, empty, is_on_disk, looked_up
+from marigold_rec.transforms import is_hashable, plain_type
 
 Codes = NDArray[np.int32]
 Keys = NDArray[np.uint64]
@@ -89,14 +90,9 @@ def with_one_dictionary(encoded: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _check_type(kind: pa.DataType) -> None:
-    types = pa.types
-    if not (
-        types.is_integer(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_null(kind)  # what Arrow makes of an empty list
-    ):
-        raise TypeError(f"ids must be integers or strings; found {kind}")
+    # Null is what Arrow makes of an empty list.
+    if not (is_hashable(plain_type(kind)) or pa.types.is_null(kind)):
+        raise TypeError(f"ids must be integers, booleans, strings or bytes; found {kind}")
 
 
 def num_codes(code_N: Codes) -> int:

@@ -144,6 +144,14 @@ def num_positives(target: Target, rows: Rows) -> int | None:
     return int(np.count_nonzero(rows.label_N)) if LABEL_KINDS[target.kind].has_classes else None
 
 
+def num_saturated(target: Target, rows: Rows) -> int:
+    """Rows whose probability is exactly 0 or 1: what float32 rounds to it has no order any more. 0
+    where labels have no classes."""
+    if not LABEL_KINDS[target.kind].has_classes:
+        return 0
+    return int(np.count_nonzero((rows.score_N == 0) | (rows.score_N == 1)))
+
+
 def _num_distinct(code_N: Codes) -> int:
     is_there = np.zeros(num_codes(code_N), np.bool_)
     is_there[code_N] = True

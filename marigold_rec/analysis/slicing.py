@@ -31,6 +31,11 @@ class Slicing:
     values: tuple[str, ...]
 
 
+def can_slice(kind: pa.DataType) -> bool:
+    """Whether `slicing` takes a column of this plain type."""
+    return not (pat.is_nested(kind) or pat.is_interval(kind))
+
+
 def slicing(name: str, column: pa.ChunkedArray) -> Slicing:
     """By the column's values; a number of more than MOST_VALUES values by its deciles.
 
@@ -39,8 +44,10 @@ def slicing(name: str, column: pa.ChunkedArray) -> Slicing:
     kind = column.type
     if pat.is_dictionary(kind):
         column = column.cast(kind.value_type)
-    if pat.is_nested(column.type):
+    if not can_slice(column.type):
         raise ValueError(f"column {name!r} is {kind}; rows are sliced by a number, text or boolean")
+    if pat.is_binary(column.type) or pat.is_large_binary(column.type):
+        column = readable(column)
     if pat.is_floating(column.type):
         is_nan = pc.call_function("is_nan", [column])
         column = pc.call_function("if_else", [is_nan, pa.scalar(None, column.type), column])
@@ -55,6 +62,15 @@ def slicing(name: str, column: pa.ChunkedArray) -> Slicing:
             start += len(chunk)
         return deciles(name, value_N)
     return _categories(name, code_N, values)
+
+
+def readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Bytes as text where they are text, else as hex digits."""
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        hexed = [[None if v is None else v.hex() for v in c.to_pylist()] for c in column.chunks]
+        return pa.chunked_array([pa.array(c, pa.large_string()) for c in hexed], pa.large_string())
 
 
 def value_codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:

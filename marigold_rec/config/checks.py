@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from marigold_rec.config.balancers import MarigoldBalancerConfig, StaticBalancerConfig
 from marigold_rec.config.components import HEADS, component_class, component_name
 from marigold_rec.config.due import event_time_of
+from marigold_rec.config.gate_names import gate_problems
 from marigold_rec.config.label_kinds import LABEL_KINDS, has_classes
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.schema import Config
@@ -31,6 +32,13 @@ def cross_field_problems(config: Config) -> list[str]:
         *_dates(config),
         *_best_by(config),
         *_life_cycle(config),
+        *gate_problems(
+            config.nightly.gate,
+            config.tasks,
+            config.features,
+            config.evaluation.group,
+            config.evaluation.ndcg_at,
+        ),
     ]
 
 

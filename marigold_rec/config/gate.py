@@ -126,6 +126,26 @@ class DataLimits(Section):
     types: bool = Field(
         default=True, description="Refuse a column whose type has changed since the last night."
     )
+    max_repeated_rows: float | None = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the day's rows that a day before has, too, where rows tell days "
+        "apart; a day of equal content is refused in any case, unless this is null.",
+    )
+    max_outside_day: float | None = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of rows whose event time (data.time) lies outside their dt= folder's "
+        "day by more than day_slack_h.",
+    )
+    day_slack_h: int = Field(
+        default=14,
+        ge=0,
+        le=48,
+        description="Days may begin at midnight in any time zone; event times count in UTC.",
+    )
 
 
 class DriftLimits(Section):
@@ -161,6 +181,28 @@ class DriftLimits(Section):
     )
 
 
+class PlausibleLimits(Section):
+    """What no sound night shows. Rules of a figure, however wide, don't lift these limits; `null`
+    for the figure does: nobody looks at it then."""
+
+    max_gain: float | None = Field(
+        default=0.1,
+        gt=0,
+        description="Of AUC and XAUC over the published model's: more in one night is rather a "
+        "judged day that was learned, or a feature that knows the label.",
+    )
+    min_auc: float | None = Field(
+        default=0.5, ge=0, lt=1, description="Of AUC and XAUC: a constant has 0.5."
+    )
+    max_ne: float | None = Field(
+        default=1.25,
+        ge=1,
+        description="Of NE, yes/no tasks that are shown to rank better than a constant: young "
+        "models rank well and are too sure. For others 1, which a constant at the judged days' "
+        "mean label has.",
+    )
+
+
 class GateConfig(Section):
     by: Literal["interval", "value"] = Field(
         default="interval",
@@ -177,3 +219,4 @@ class GateConfig(Section):
     )
     data: DataLimits = DataLimits()
     drift: DriftLimits = DriftLimits()
+    plausible: PlausibleLimits = PlausibleLimits()

@@ -10,6 +10,7 @@ from marigold_rec.gating.nights import nights_alike
 from marigold_rec.gating.profile import ColumnProfile, Profile
 from marigold_rec.gating.verdict import Check, limited, stated
 from marigold_rec.reporting.wording import shown
+from marigold_rec.transforms import same_meaning
 
 _FEATURES = ("category", "number")
 _EXPECTED_OTHERS = 50
@@ -74,7 +75,7 @@ def column_checks(limits: DataLimits, today: Profile, nights: Sequence[Profile])
         if not set(column.roles) & {*_FEATURES, "weight"} or not today.rows:
             continue
         # Of another type, its values are other values.
-        known = [night for night in known if night.columns[name].type == column.type]
+        known = [n for n in known if same_meaning(n.columns[name].type, column.type)]
         if limits.max_null_rise is not None and known:
             yield _null_check(name, today, known, limits.max_null_rise)
         if limits.constant and known and set(column.roles) & {*_FEATURES}:
@@ -84,7 +85,7 @@ def column_checks(limits: DataLimits, today: Profile, nights: Sequence[Profile])
 def _type_check(name: str, column: ColumnProfile, night: Profile) -> Check:
     then = night.columns[name].type
     return stated(
-        "data.types", "data", name, "passed" if then == column.type else "failed",
+        "data.types", "data", name, "passed" if same_meaning(then, column.type) else "failed",
         f"column {shown(name)} is {column.type}"
         + ("" if then == column.type else f", and was {then} on {night.name}"),
         "write it as before, or change the pinned schema and forget the profiles before",

@@ -10,6 +10,7 @@ from marigold_rec.gating.profile import ColumnProfile, Profile
 from marigold_rec.gating.psi import numbers_psi, values_psi
 from marigold_rec.gating.verdict import Check, limited, stated
 from marigold_rec.reporting.wording import shown
+from marigold_rec.transforms import same_meaning
 
 _LEAST_NIGHTS = 2
 """From one night nobody knows which columns change every day."""
@@ -25,7 +26,7 @@ def drift_checks(limits: DriftLimits, today: Profile, nights: Sequence[Profile])
             night.columns[name]
             for night in nights
             if name in night.columns
-            and night.columns[name].type == column.type
+            and same_meaning(night.columns[name].type, column.type)
             and night.columns[name].count >= limits.min_values
         ]
         yield _drift_check(limits, limits.max_psi, name, column, known)

@@ -49,11 +49,23 @@ def rules_of_task(
 ) -> Mapping[str, FigureRule]:
     """The defaults of its kind with its own on top. No defaults for p(click) p(conversion | click)
     over all rows: its parts have theirs."""
+    merged = _merged_rules(rules, name, task)
+    return {metric: rule for metric, rule in merged.items() if rule is not None}
+
+
+def figures_left_out(rules: GateConfig, task: TaskReport) -> set[str]:
+    """Those whose rule is null."""
+    merged = _merged_rules(rules, task.name, task)
+    return {metric for metric, rule in merged.items() if rule is None}
+
+
+def _merged_rules(
+    rules: GateConfig, name: str, task: TaskReport | None
+) -> dict[str, FigureRule | None]:
     merged = dict[str, FigureRule | None]()
     if task is not None and task.space == "observed":
         merged |= rules.defaults[task.kind]
-    merged |= rules.tasks.get(name, {})
-    return {metric: rule for metric, rule in merged.items() if rule is not None}
+    return merged | rules.tasks.get(name, {})
 
 
 def _missing(rule: FigureRule, task: str, metric: str, on: Where, why: str) -> Check:
@@ -70,7 +82,7 @@ def _own_checks(
     low, high = rule.within or (rule.min, rule.max)
     if (low is None and high is None) or figure.value is None:
         return
-    between = _interval(rules, rule, figure.low, figure.high)
+    between = interval_that_counts(rules, rule, figure.low, figure.high)
     said = interval(figure.low, figure.high, metric)
     label = metric_of(metric).label
     what = (
@@ -100,7 +112,7 @@ def _delta_checks(
             f"{shown(task)}: the published model has no {label} on {ON[on]} to compare with",
         )  # fmt: skip
         return
-    between = _interval(rules, rule, figure.delta_low, figure.delta_high)
+    between = interval_that_counts(rules, rule, figure.delta_low, figure.delta_high)
     said = signed_interval(figure.delta_low, figure.delta_high, metric)
     allowed = " to ".join(signed(end, metric) for end in (low, high) if end is not None)
     yield limited(
@@ -113,11 +125,11 @@ def _delta_checks(
     )  # fmt: skip
 
 
-def _interval(
-    rules: GateConfig, rule: FigureRule, low: float | None, high: float | None
+def interval_that_counts(
+    rules: GateConfig, rule: FigureRule | None, low: float | None, high: float | None
 ) -> tuple[float, float] | None:
     """None: the value itself is judged, also where there is no interval."""
-    if (rule.by or rules.by) == "value" or low is None or high is None:
+    if ((rule and rule.by) or rules.by) == "value" or low is None or high is None:
         return None
     return low, high
 

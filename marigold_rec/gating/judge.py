@@ -13,6 +13,8 @@ from marigold_rec.gating.drift_checks import drift_checks
 from marigold_rec.gating.figure_checks import figure_checks
 from marigold_rec.gating.label_checks import label_checks
 from marigold_rec.gating.nights import nights_before
+from marigold_rec.gating.own_day_checks import own_day_checks
+from marigold_rec.gating.plausible_checks import plausible_checks
 from marigold_rec.gating.profile import Profile
 from marigold_rec.gating.score_checks import score_checks
 from marigold_rec.gating.verdict import Check, Verdict, stated
@@ -44,9 +46,11 @@ def judge_night(
     nights = () if today is None else nights_before(today, before, rules.data.nights)
     checks = list(_data_checks(rules, today, nights))
     checks += figure_checks(rules, evaluation, "evaluation")
+    checks += plausible_checks(rules, evaluation, "evaluation")
     checks += score_checks(rules.drift, evaluation, "evaluation")
     if holdout is not None:
         checks += figure_checks(rules, holdout, "holdout")
+        checks += plausible_checks(rules, holdout, "holdout")
         checks += score_checks(rules.drift, holdout, "holdout")
     return _verdict("night", evaluation.baseline is None, today, checks)
 
@@ -61,6 +65,7 @@ def _data_checks(
     if not today.rows:
         return  # nothing can be said of its columns, and rows are refused already
     for check in chain(
+        own_day_checks(rules.data, today, nights),
         column_checks(rules.data, today, nights),
         label_checks(rules.data, today, nights),
         drift_checks(rules.drift, today, nights),

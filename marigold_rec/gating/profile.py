@@ -73,6 +73,26 @@ class LabelProfile(_Part):
     positives: int | None = Field(description="null for a watch time.")
 
 
+class Content(_Part):
+    """Of all rows, by the features' and labels' columns, in whatever order: what days share."""
+
+    digest: str = Field(description="Equal where the rows are, as often as they occur.")
+    distinct: int = Field(description="Different rows; an estimate from some thousand on.")
+    smallest_hashes: tuple[int, ...] = Field(
+        description="Of the different rows, rising: of two days, those in both tell the share."
+    )
+
+
+class EventHours(_Part):
+    """When the rows happened, by data.time."""
+
+    column: str
+    rows: tuple[tuple[int, int], ...] = Field(
+        description="(whole hours since the first day's midnight, UTC; rows). Beyond "
+        "-100 and 100 after the last day all fall together. Rows without a time are left out."
+    )
+
+
 class Profile(_Part):
     format: Literal[1] = PROFILE_FORMAT
     path: str
@@ -83,6 +103,10 @@ class Profile(_Part):
     columns: dict[str, ColumnProfile] = Field(description="Those that the config reads; sorted.")
     missing: tuple[str, ...] = Field(description="Columns that the config reads and nobody wrote.")
     labels: dict[str, LabelProfile] = Field(description="By task; none where it can't be read.")
+    content: Content | None = Field(default=None, description="null in older profiles.")
+    event_hours: EventHours | None = Field(
+        default=None, description="null without data.time, dates, or a known unit."
+    )
 
     @cached_property
     def num_days(self) -> int:

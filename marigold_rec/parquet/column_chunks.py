@@ -131,7 +131,7 @@ def layout_problems(
                     f"{where}: said to lie in bytes {chunk.start:,} to "
                     f"{chunk.start + chunk.size:,}, outside of the file's {file_size:,}"
                 )
-            if "." not in chunk.path and chunk.num_values != num_rows:
+            if chunk.path == chunk.column and chunk.num_values != num_rows:
                 problems.append(f"{where}: {chunk.num_values:,} values for {num_rows:,} rows")
             if chunk.is_uncompressed and chunk.size != chunk.uncompressed_size:
                 problems.append(

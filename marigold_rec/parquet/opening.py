@@ -28,6 +28,8 @@ class ReadPlan:
 
     metadata: pq.FileMetaData
     texts: TextLimits
+    leaves: tuple[tuple[str, bool], ...] = ()
+    """Of each leaf: its column, and whether that is nested. A dot in a path may be a name's."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -63,7 +65,10 @@ def _planned(source: Any, file: Any, columns: Collection[str]) -> ReadPlan:
         problems += lying_lists(groups, read, columns)
     if problems:
         raise DataError(problems)
-    return ReadPlan(metadata, text_limits(groups, metadata, size, columns))
+    leaves = tuple(
+        (chunk.column, chunk.path != chunk.column) for chunk in (groups[0] if groups else ())
+    )
+    return ReadPlan(metadata, text_limits(groups, metadata, size, columns), leaves)
 
 
 def is_encrypted(tail: bytes) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 import pyarrow as pa
 
 from marigold_rec.parquet.names import partition_values
+from marigold_rec.transforms import cast_table
 
 _INTEGERS = 2**63
 
@@ -34,17 +35,19 @@ def _is_integer(text: str) -> bool:
 
 
 def complete(table: pa.Table, values: Mapping[str, str | None], schema: pa.Schema) -> pa.Table:
-    """`table` with the columns and types of `schema`; those of `values` come from the path."""
+    """`table` with the columns and types of `schema`; those of `values` come from the path.
+
+    Raises DataError where a value does not fit its column's type.
+    """
     if not values:
-        table = table.select(schema.names)
-        return table if table.schema == schema else table.cast(schema)
+        return cast_table(table, schema)
     columns = [
         _constant(values[field.name], field.type, table.num_rows)
         if field.name in values
         else table.column(field.name)
         for field in schema
     ]
-    return pa.Table.from_arrays(columns, names=schema.names).cast(schema)
+    return cast_table(pa.Table.from_arrays(columns, names=schema.names), schema)
 
 
 def _constant(value: str | None, kind: pa.DataType, rows: int) -> pa.Array:

@@ -5,6 +5,7 @@ A null is legal where it was in training: an empty bag, or a dense feature's `mi
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,8 @@ import pyarrow.types as pat
 from marigold_rec.config.features import DenseFeature, Feature, VocabFeature
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.errors import DataError
-from marigold_rec.transforms import FeatureTransforms, plain_type
+from marigold_rec.transforms import FeatureTransforms, cast_table, plain_type
+from marigold_rec.transforms.arrow_types import is_bytes, is_list, is_text
 
 _LEAD = "the rows to predict: "
 
@@ -47,18 +49,19 @@ class Inputs:
         if table.schema != found:
             schema = self.check(table.schema)
             self._checked = (table.schema, schema)
-        return table if table.schema == schema else table.cast(schema)
+        return table if table.schema == schema else cast_table(table, schema)
 
     def check(self, schema: pa.Schema) -> pa.Schema:
         """The columns' types as they are read: one without any value may have none of its own.
 
         Raises DataError with one line per column that is missing or of a wrong type.
         """
+        _require_once(self._transforms.columns, schema.names)
         wanted = [name for name in self._transforms.columns if name in schema.names]
         schema = pa.schema([(name, self._type(name, schema.field(name).type)) for name in wanted])
         problems = self._transforms.check_types(schema)
         if problems:
-            raise DataError([f"{_LEAD}{problem}{_hint(problem)}" for problem in problems])
+            raise DataError([f"{_LEAD}{problem}" for problem in problems])
         for name, kind in self._trained_on.items():
             found = column_kind(schema.field(name).type)
             if found != kind:
@@ -122,27 +125,26 @@ class Inputs:
         plain = plain_type(kind)
         if pat.is_null(plain):
             known = self._if_all_null[name]
-            is_list = self._trained_on.get(name, "").startswith("lists")
-            return pa.list_(known) if is_list else known
-        if (pat.is_list(plain) or pat.is_large_list(plain)) and pat.is_null(plain.value_type):
+            in_lists = self._trained_on.get(name, "").startswith("lists")
+            return pa.list_(known) if in_lists else known
+        if is_list(plain) and pat.is_null(plain.value_type):
             return pa.list_(self._if_all_null[name])
-        return kind
+        return plain
 
 
 def column_kind(kind: pa.DataType) -> str:
     """What must be alike in training and serving: numbers, text, or lists of them."""
     kind = plain_type(kind)
-    if pat.is_list(kind) or pat.is_large_list(kind):
+    if is_list(kind):
         return f"lists of {column_kind(kind.value_type)}"
-    is_text = pat.is_string(kind) or pat.is_large_string(kind)
-    return "text" if is_text or pat.is_binary(kind) or pat.is_large_binary(kind) else "numbers"
+    return "text" if is_text(kind) or is_bytes(kind) else "numbers"
 
 
 def _any_type(feature: Feature) -> pa.DataType:
     if isinstance(feature, DenseFeature) or feature.kind == "bucketize":
         return pa.float64()
-    is_text = isinstance(feature, VocabFeature) and isinstance(feature.values[0], str)
-    return pa.string() if is_text else pa.int64()
+    has_words = isinstance(feature, VocabFeature) and isinstance(feature.values[0], str)
+    return pa.string() if has_words else pa.int64()
 
 
 def _is_scalar(value: Any) -> bool:
@@ -162,17 +164,27 @@ def _array(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
         return values
     try:
         return pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except OverflowError:
+        # Python's integers have no type; a table of ids beyond 2**63 holds uint64.
+        with contextlib.suppress(pa.ArrowException, TypeError, ValueError, OverflowError):
+            return _unsigned(values)
+        raise DataError(
+            f"{_LEAD}column {name!r} holds integers that don't fit 64 bits, or negative ones "
+            "beside ones from 2**63 on; send them as they were in training"
+        ) from None
+    except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{_LEAD}column {name!r} can't be read as one type: {error}") from error
+
+
+def _unsigned(values: Any) -> pa.Array:
+    """Ids, or lists of ids, from 2**63 on. Raises what pa.array raises."""
+    try:
+        return pa.array(values, pa.uint64())
+    except (pa.ArrowException, TypeError):
+        return pa.array(values, pa.list_(pa.uint64()))
 
 
 def _require_once(wanted: Sequence[str], names: Sequence[Any]) -> None:
     twice = [name for name in wanted if names.count(name) > 1]
     if twice:
         raise DataError(f"{_LEAD}column {twice[0]!r} is there more than once")
-
-
-def _hint(problem: str) -> str:
-    if " is double; " in problem and "integer" in problem:
-        return " (pandas turns integers with gaps into floats: use its Int64)"
-    return ""

@@ -21,6 +21,7 @@ from marigold_rec.parquet.path_columns import complete, only_in_path, type_of_pa
 from marigold_rec.parquet.table_formats import refuse_tables
 from marigold_rec.parquet.walking import walk
 from marigold_rec.serving.predictor import Predictor
+from marigold_rec.transforms import cast_table, common_type, plain_type
 
 _MARK = b"marigold_rec.scores"
 """Metadata key of our files: another Parquet file is never overwritten."""
@@ -60,7 +61,8 @@ def score_parquet(
                 counts.update(found.counts)
                 rows += piece.num_rows
                 scores = [pa.array(found.values[name]) for name in predictor.outputs]
-                arrays = [piece.column(name) for name in columns] + scores
+                kept = cast_table(piece, pa.schema(fields[: len(columns)]))
+                arrays = [*kept.columns, *scores]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
         _publish(partial, out)
     except OSError as error:
@@ -120,6 +122,7 @@ class _Log:
     """The files, each with the columns that are asked of it: its own and those of its path."""
 
     def __init__(self, files: Sequence[Path], predictor: Predictor, columns: Sequence[str]) -> None:
+        self._files = files
         self._names = tuple(dict.fromkeys([*predictor.columns, *columns]))
         trained_on = predictor.artefact.columns or {}
         found = [partition_values(str(file)) for file in files]
@@ -135,9 +138,32 @@ class _Log:
         with _open(file) as opened:
             schema = opened.schema_arrow
         values = only_in_path(str(file), schema.names, self._names)
-        fields = [schema.field(name) for name in self._names if name in schema.names]
+        if doubled := [name for name in self._names if schema.names.count(name) > 1]:
+            raise DataError(f"{file}: column {doubled[0]!r} is there more than once; write it once")
+        fields = [
+            pa.field(name, plain_type(schema.field(name).type))
+            for name in self._names
+            if name in schema.names
+        ]
         fields += [pa.field(name, self._path_types[name]) for name in values]
         return _Asked(pa.schema(fields), values)
+
+    def common_fields(self, columns: Sequence[str]) -> list[pa.Field]:
+        """The columns that go through, of types that hold the values of all files. Raises DataError
+        where there is no such type."""
+        found: dict[str, pa.DataType] = {}
+        for file in self._files if columns else ():
+            schema = self.asked(file).schema
+            for name in set(columns) & set(schema.names):
+                kind = schema.field(name).type
+                known = common_type(found.get(name, kind), kind)
+                if known is None:
+                    raise DataError(
+                        f"{file}: column {name!r} is {kind}, and {found[name]} in files before it: "
+                        "write it alike"
+                    )
+                found[name] = known
+        return [pa.field(name, found[name]) for name in columns]
 
 
 @dataclass(frozen=True)
@@ -175,7 +201,7 @@ def _fields(predictor: Predictor, log: _Log, file: Path, columns: Sequence[str])
     problems += [f"--columns: {f.name!r} is a score's name" for f in scores if f.name in columns]
     if problems:
         raise DataError(problems)
-    return [schema.field(name) for name in columns] + scores
+    return log.common_fields(columns) + scores
 
 
 def _pieces(

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from torchrec.distributed import DistributedModelParallel
 
-from marigold_rec.analysis.evaluation import Settings, num_positives, observed_rows
+from marigold_rec.analysis.evaluation import (
+    Settings,
+    num_positives,
+    num_saturated,
+    observed_rows,
+)
 from marigold_rec.analysis.figures import estimates
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.targets import targets_of
@@ -79,5 +84,6 @@ def _evaluation(tasks: Sequence[Task], files: ScoreFiles) -> Evaluation:
         scalars[f"eval/rows/{task.name}"] = float(len(rows))
         values = {name: estimate.value for name, estimate in found.items()}
         positives = num_positives(target, rows)
-        figures.append(TaskFigures.of(task.name, len(rows), positives, values))
+        saturated = num_saturated(target, rows)
+        figures.append(TaskFigures.of(task.name, len(rows), positives, values, saturated=saturated))
     return Evaluation(scalars, reasons, figures)

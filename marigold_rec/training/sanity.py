@@ -30,6 +30,8 @@ _CALIBRATED = (0.2, 5.0)
 _LARGEST_NE = 1.2
 _LARGEST_NE_AT_THE_END = 1.0
 _NORMAL_95 = 1.96
+_MOST_SATURATED = 0.001
+"""Share of scores without an order that changes no figure's third digit."""
 _INPUTS_FIRST = "look at the inputs first (--dry-run shows each dense column)"
 _FIRST_STEPS, _YOUNG_STEPS = 200, 5_000
 
@@ -51,6 +53,8 @@ class TaskFigures:
     auc_high: float | None = None
     """The upper end of the AUC's interval, where one was computed."""
     r2_log: float | None = None
+    saturated: int = 0
+    """Rows whose score is exactly 0 or 1."""
     twin: str | None = None
     """Another task whose label is the same in every row, and observed in the same rows."""
 
@@ -63,11 +67,12 @@ class TaskFigures:
         values: Mapping[str, float | None],
         *,
         auc_high: float | None = None,
+        saturated: int = 0,
     ) -> TaskFigures:
         """`values`: the task's metrics by name; those that the guard looks at are kept."""
         known = {field.name for field in fields(cls)} & METRICS.keys()
         kept: dict[str, Any] = {name: value for name, value in values.items() if name in known}
-        return cls(task, rows, positives, auc_high=auc_high, **kept)
+        return cls(task, rows, positives, auc_high=auc_high, saturated=saturated, **kept)
 
     @property
     def negatives(self) -> float:
@@ -214,6 +219,13 @@ def _of_model(of: TaskFigures, *, is_end: bool = False) -> Iterator[tuple[str, s
             f"NE {of.ne:.4f} over {_classes(of)} is worse than always predicting the mean (1); "
             f"expected below {largest_ne:g}: {_INPUTS_FIRST}, then at its calibration and at the "
             "learning rates",
+        )
+    if is_end and of.saturated > _MOST_SATURATED * of.rows:
+        yield (
+            "saturated",
+            f"{of.saturated:,} of {of.rows:,.0f} scores are exactly 0 or 1 in float32: they can't "
+            "be ranked among each other, so AUC and its kin are too low or say nothing; look at "
+            "the inputs (--dry-run), the learning rates and logit_offset",
         )
     if is_end and of.r2_log is not None and of.r2_log < 0 and of.rows >= _MANY:
         yield (

@@ -7,7 +7,7 @@ import pyarrow.types as pat
 
 from marigold_rec.config.features import DenseFeature, Feature, VocabFeature
 from marigold_rec.config.nearest import did_you_mean
-from marigold_rec.transforms.columns import is_list, plain_type
+from marigold_rec.transforms.arrow_types import is_hashable, is_list, is_text, plain_type
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -29,26 +29,42 @@ def feature_type_problems(features: tuple[Feature, ...], schema: pa.Schema) -> l
         if not _accepts(feature, kind):
             problems.append(
                 f"features.{feature.name}: column {column!r} is {kind}; {_wanted(feature)}"
+                f"{_hint(feature, kind)}"
             )
     return problems
 
 
 def _accepts(feature: Feature, kind: pa.DataType) -> bool:
+    if pat.is_null(kind):  # no value was written: null fits every type
+        return True
     if isinstance(feature, DenseFeature):
         return is_number(kind) or pat.is_boolean(kind)
     if is_list(kind):
         kind = kind.value_type
+        if pat.is_null(kind):
+            return True
     if feature.kind == "bucketize":
         return is_number(kind)
     if feature.kind == "id":
         return pat.is_integer(kind) or pat.is_boolean(kind)
     if isinstance(feature, VocabFeature):
         if isinstance(feature.values[0], str):
-            return pat.is_string(kind) or pat.is_large_string(kind)
+            return is_text(kind)
         return pat.is_integer(kind) or pat.is_boolean(kind)
-    is_text = pat.is_string(kind) or pat.is_large_string(kind)
-    is_bytes = pat.is_binary(kind) or pat.is_large_binary(kind)
-    return pat.is_integer(kind) or pat.is_boolean(kind) or is_text or is_bytes
+    return is_hashable(kind)
+
+
+def _hint(feature: Feature, kind: pa.DataType) -> str:
+    """What to do about integers that were written as floats, the commonest of wrong types."""
+    if is_list(kind):
+        kind = kind.value_type
+    wants_text = isinstance(feature, VocabFeature) and isinstance(feature.values[0], str)
+    if wants_text or feature.kind == "bucketize" or not pat.is_floating(kind):
+        return ""
+    return (
+        "; floats lose ids beyond 2**53 and differ from integers: write the column as a nullable "
+        'integer (pandas makes floats of integers with gaps: .astype("Int64") before it writes)'
+    )
 
 
 def _wanted(feature: Feature) -> str:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pat
 
-from marigold_rec.transforms.columns import is_list, lone_array
+from marigold_rec.transforms.arrow_types import is_list
+from marigold_rec.transforms.columns import lone_array
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def flatten(column: pa.ChunkedArray | pa.Array) -> FlatColumn:
         keep = values.is_valid().to_numpy(zero_copy_only=False)
         values = values.drop_null()
         lengths = lengths_after(keep, lengths)
+    if pat.is_null(values.type):  # none is left: of any type
+        values = values.cast(pa.int64())
     return FlatColumn(values, lengths, missing)
 
 

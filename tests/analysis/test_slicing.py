@@ -57,6 +57,8 @@ _DAY = datetime.date(2024, 2, 29)
         ([7, None], pa.uint8(), ["7", "missing"]),
         ([None] * 9, pa.null(), ["missing"] * 9),  # two chunks
         (["a", None], pa.large_string(), ["a", "missing"]),
+        ([b"a", None], pa.binary(), ["a", "missing"]),
+        ([b"\xff", None], pa.binary(), ["ff", "missing"]),
     ],
 )
 def test_types(values: list[Any], kind: pa.DataType, expected: list[str]) -> None:

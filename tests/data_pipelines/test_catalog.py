@@ -147,8 +147,8 @@ DRIFT = [
         r"b.parquet: column 'x' is string, expected int64 as in .*a.parquet",
     ),
     (
-        {"x": pa.array([1], pa.int32()), "y": pa.array(["s"])},
-        r"b.parquet: column 'x' is int32, expected int64",
+        {"x": pa.array([1.0]), "y": pa.array(["s"])},
+        r"b.parquet: column 'x' is double, expected int64",
     ),
     (
         {"x": pa.array([[1]]), "y": pa.array(["s"])},

@@ -202,7 +202,7 @@ def _frame(**changes: Any) -> pd.DataFrame:
         (FIRST, "'user' is one value and 'history' is a list; give one row as"),
         ({k: [v] for k, v in FIRST.items()} | {"user": [1, 2]}, "different numbers of rows"),
         (_frame(user="5"), "column 'user' is .*string .text.; in training it was numbers"),
-        (_frame(user=5.0), "a hash feature needs an integer.*use its Int64"),
+        (_frame(user=5.0), "a hash feature needs an integer.*Int64"),
         (_frame(item="x"), "column 'item' is .*an id feature needs an integer"),
         (_frame(price="dear"), "column 'price' is .*a dense feature needs a number"),
         (_frame(history=3), "column 'history' is int64 .numbers.; in training it was lists"),

@@ -16,11 +16,11 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from tests.support import ranks, torchrun
+from tests.support import forked_python, ranks, torchrun
 from tests.support.ranks import _Setup
 
 _COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "all_gather_into_tensor",
@@ -28,7 +28,7 @@ _COLLECTIVES = ("all_reduce", "all_gather", "all_gather_object", "all_gather_int
                 "gather_object", "scatter_object_list", "reduce_scatter_tensor")  # fmt: skip
 _FOLDER = "HANG_FOLDER"
 _rank_main, _agent_main = ranks._rank_main, torchrun._agent_main
-_become = torchrun._become
+_become = forked_python._become
 _hung: dict[str, dict[str, Any]] = {}
 
 
@@ -41,16 +41,16 @@ def hanging_rank_main(setup: _Setup, call: bytes) -> None:
 
 def hanging_agent_main(*arguments: Any) -> None:
     """One torchrun; the last rank of all its nodes hangs."""
-    torchrun._become = _become_hanging
+    forked_python._become = _become_hanging
     _agent_main(*arguments)
 
 
-def _become_hanging(command: tuple[str, ...], environ: dict[str, str]) -> None:
+def _become_hanging(program: list[str], environ: dict[str, str], *settings: Any) -> NoReturn:
     is_last = int(environ["RANK"]) == int(environ["WORLD_SIZE"]) - 1
     start = int(environ["TORCHELASTIC_RESTART_COUNT"])
     if is_last and start >= int(environ.get("HANG_START", "0")):
         _install(int(environ["HANG_AT"]), Path(environ[_FOLDER]))
-    _become(command, environ)
+    _become(program, environ, *settings)
 
 
 def _install(at: int, folder: Path) -> None:

@@ -22,6 +22,7 @@ from launch.nights.stages import STAGES
 from marigold_rec.serving import Predictor
 from tests.launch.nights.killed import IN_TRAINING
 from tests.support.launches import assert_same_tensors, checkpoint_tensors
+from tests.support.nightly import Nightly
 from tests.support.runs import click_log, config_tree, write_config, write_days
 
 # A night is half a dozen programs, one after the other, each of which loads torch.
@@ -53,13 +54,17 @@ def set_up(folder: Path, days: int) -> Path:
 def nightly(
     config: Path, *arguments: str, killed_at: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    script = (
-        ["launch/nightly.py"]
-        if killed_at is None
-        else ["-m", "tests.launch.nights.killed", killed_at]
-    )
+    """Forked (tests/support/nightly.py). All that it says counts as stdout and as stderr."""
+    log = config.parent / f"said-{time.monotonic_ns()}.log"
+    started = Nightly(config, *arguments, log=log, killed_at=killed_at)
+    code = started.wait(300)
+    return subprocess.CompletedProcess(arguments, code, log.read_text(), log.read_text())
+
+
+def bare_nightly(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """From a bare interpreter, as people start it."""
     return subprocess.run(
-        [sys.executable, *script, "--config", str(config), *arguments],
+        [sys.executable, "launch/nightly.py", "--config", str(config), *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,

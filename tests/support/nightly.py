@@ -1,0 +1,37 @@
+"""launch/nightly.py, forked, whose stages are forked too: a small night takes seconds.
+
+That the same night runs as programs of their own is shown by tests/launch/nights/test_nights.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from launch.run_folder import run_folder
+from marigold_rec.config import load_config
+from tests.support.forked_python import Forked, ForkedPython
+
+
+class Nightly(Forked):
+    """`python launch/nightly.py --config CONFIG ARGUMENTS`, whose words go to the end of `log`.
+
+    Killed where it comes to the point `killed_at`, if it does (tests/launch/nights/killed.py).
+    """
+
+    def __init__(
+        self, config: Path, *arguments: str, log: Path, killed_at: str | None = None
+    ) -> None:
+        super().__init__("nightly", _night_main, config, arguments, killed_at, log=log)
+
+
+def _night_main(config: Path, arguments: tuple[str, ...], killed_at: str | None) -> int:
+    from launch import nightly
+    from launch.nights import children
+    from tests.launch.nights.killed import killer
+
+    setattr(children, "Popen", ForkedPython)  # noqa: B010 - its own type is narrower
+    sys.argv = ["launch/nightly.py", "--config", str(config), *arguments]
+    if killed_at is None:
+        return nightly.main()
+    return nightly.main(killer(killed_at, run_folder(load_config(config)) / "nights"))
