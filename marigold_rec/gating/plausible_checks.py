@@ -11,9 +11,6 @@ from marigold_rec.gating.verdict import Check, Where, limited
 from marigold_rec.metrics import METRICS, metric_of, metrics_of
 from marigold_rec.reporting.wording import number, shown, signed
 
-_RANKS_NOTHING = METRICS["auc"].constant
-"""AUC of a constant."""
-
 
 def plausible_checks(rules: GateConfig, report: Report, on: Where) -> Iterator[Check]:
     """Of every task and figure that is not left out, whatever its own rules say."""
@@ -36,7 +33,7 @@ def _max_ne(rules: GateConfig, task: TaskReport) -> float | None:
     if auc is None or auc.value is None:
         return 1.0
     low, _ = interval_that_counts(rules, None, auc.low, auc.high) or (auc.value, auc.value)
-    return limit if low > _RANKS_NOTHING else 1.0
+    return limit if low > (METRICS["auc"].constant or 0.0) else 1.0
 
 
 def _floor(
@@ -54,7 +51,8 @@ def _floor(
     yield limited(
         f"plausible.{'min_auc' if high is None else 'max_ne'}", on, task.name, figure.value,
         f"{shown(task.name)}: {metric_of(metric).label} is {number(figure.value, metric)} on "
-        f"{ON[on]}; a constant has {METRICS[metric].constant:g}, at {'least' if high is None else 'most'} "
+        f"{ON[on]}; a constant has {METRICS[metric].constant:g}, at "
+        f"{'least' if high is None else 'most'} "
         f"{number(limit, metric)} is asked",
         "look at the labels and the newest losses: this model is worse than none",
         low=low, high=high, interval=interval_that_counts(rules, None, figure.low, figure.high),
