@@ -30,7 +30,7 @@ from marigold_rec.config import Config
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.parquet.path_columns import only_in_path, type_of_path_values
 from marigold_rec.transforms import FeatureTransforms, plain_type
-from marigold_rec.transforms.column_types import is_number
+from marigold_rec.transforms.arrow_types import is_number
 
 _HUGE_GROUP_ROWS = 4_000_000
 

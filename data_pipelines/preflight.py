@@ -12,7 +12,7 @@ from data_pipelines.schema_drift import column_types, schema_drift
 from marigold_rec.config import Config
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import Due, needs_time
-from marigold_rec.config.features import Feature, VocabFeature
+from marigold_rec.config.features import FeatureSettings, VocabFeature
 from marigold_rec.config.nearest import did_you_mean
 
 
@@ -29,7 +29,7 @@ def rules_of(config: Config) -> ScanRules:
     )
 
 
-def _is_text(feature: Feature) -> bool:
+def _is_text(feature: FeatureSettings) -> bool:
     return isinstance(feature, VocabFeature) and isinstance(feature.values[0], str)
 
 

@@ -15,7 +15,7 @@ from data_pipelines.labels import LabelColumns, Labels, zero_weights
 from data_pipelines.text_table import text_table
 from marigold_rec.config import Config
 from marigold_rec.config.due import Due
-from marigold_rec.config.features import IdFeature
+from marigold_rec.config.features import SparseFeature
 from marigold_rec.transforms import FeatureTransforms
 from marigold_rec.transforms.feature_transforms import Transformed
 
@@ -65,10 +65,7 @@ class InputTally:
         self._config = config
         tables = config.tables
         rows = {table.name: table.rows for table in tables}
-        patient = tuple(
-            f.model_copy(update={"out_of_range": "drop"}) if isinstance(f, IdFeature) else f
-            for f in config.features
-        )
+        patient = tuple(f.lenient() if isinstance(f, SparseFeature) else f for f in config.features)
         self._transforms = FeatureTransforms(patient, tables)
         self._label_columns = LabelColumns.of(config, due)
         self._dense = [DenseTally(f) for f in config.dense_features]

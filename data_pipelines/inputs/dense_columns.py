@@ -17,7 +17,7 @@ import pyarrow.types as pat
 from data_pipelines.inputs.examples import Examples
 from data_pipelines.profile.moments import Moments
 from data_pipelines.profile.sample import PlaceSample
-from marigold_rec.config.features import DenseFeature, Standardize
+from marigold_rec.config.features import DenseFeature, DenseSettings, Standardize
 from marigold_rec.transforms import float64_values, lone_array
 from marigold_rec.transforms.dense import MAX_DENSE, dense_values
 
@@ -53,7 +53,7 @@ class DenseColumn:
 class DenseTally:
     """Fed with pieces of one feature's column, raw and transformed."""
 
-    def __init__(self, feature: DenseFeature) -> None:
+    def __init__(self, feature: DenseSettings) -> None:
         self._feature = feature
         self._moments = Moments()
         self._raw = PlaceSample(pa.float64())
@@ -131,9 +131,12 @@ class DenseTally:
             )
         if self._missing:
             raw_N = np.append(raw_N, self._feature.missing)
-        for changed in _candidates(self._feature, raw_N):
+        feature = self._feature
+        if not isinstance(feature, DenseFeature):  # another kind has transforms of its own
+            return "bring it to size"
+        for changed in _candidates(feature, raw_N):
             if np.abs(_transformed(changed, raw_N)).max() <= MAX_DENSE:
-                settings = ", ".join(_settings(self._feature, changed))
+                settings = ", ".join(_settings(feature, changed))
                 ids = " (or kind: hash, if these are ids or codes)" if self._is_whole else ""
                 return f"set {settings}{ids}"
         return "set clip and standardize"

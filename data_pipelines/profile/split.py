@@ -14,11 +14,11 @@ from data_pipelines.profile.content import ContentTally
 from data_pipelines.profile.event_hours import EventHoursTally, event_hours_tally
 from data_pipelines.profile.labels import LabelTally, label_tallies
 from marigold_rec.config import Config
-from marigold_rec.config.features import BucketizeFeature, DenseFeature
 from marigold_rec.errors import DataError
 from marigold_rec.gating.profile import Profile, Role
 from marigold_rec.parquet.path_columns import complete
 from marigold_rec.transforms import plain_type
+from marigold_rec.transforms.kinds import kind_of
 
 _PIECE_ROWS = 65_536
 _BUFFER = 1024**2
@@ -72,7 +72,7 @@ def column_roles(config: Config) -> dict[str, tuple[Role, ...]]:
             found[column].append(role)
 
     for feature in config.features:
-        is_number = isinstance(feature, DenseFeature | BucketizeFeature)
+        is_number = pa.types.is_floating(kind_of(feature).usual_type(feature))
         note(feature.source, "number" if is_number else "category")
     for task in config.tasks:
         note(task.label, "label")

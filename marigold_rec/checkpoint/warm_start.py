@@ -14,7 +14,7 @@ from typing import Literal
 
 from marigold_rec.checkpoint.spans import Span, Spans
 from marigold_rec.config import Config
-from marigold_rec.config.features import BucketizeFeature, SparseFeature, VocabFeature
+from marigold_rec.config.features import SparseFeature
 from marigold_rec.config.tables import table_of_key
 from marigold_rec.network import Entries, NetworkLayout
 
@@ -195,35 +195,15 @@ def _table_spans(table: str, saved: Shape, live: Shape, then: Config, now: Confi
         raise _MisfitError(f"its ids were made by {old.kind}, and are by {new.kind}")
     if saved[1] != live[1]:
         raise _MisfitError(f"its rows were {saved[1]} wide and are {live[1]}")
-    if isinstance(old, BucketizeFeature) and old.boundaries != _boundaries(new):
-        raise _MisfitError("its boundaries have changed, so that its rows mean something else")
-    if isinstance(old, VocabFeature) and old.values != _values(new)[: len(old.values)]:
-        raise _MisfitError("its values are not the old ones with others added at the end")
-    if saved[0] == live[0]:
-        return {}
-    if live[0] < saved[0]:
-        raise _MisfitError(f"it had {saved[0]:,} rows and has only {live[0]:,}")
-    if old.kind != "hash":
-        return {0: [Span(0, 0, saved[0])]}
-    if live[0] % saved[0]:
-        raise _MisfitError(
-            f"{live[0]:,} rows are no multiple of {saved[0]:,}: its ids would hash into the rows "
-            "of others"
-        )
-    # mix(id) mod kR, taken mod R, is mix(id) mod R: each row begins as what its ids shared before.
-    return {0: [Span(first, 0, saved[0]) for first in range(0, live[0], saved[0])]}
+    try:
+        rows = new.carried_rows(old, saved[0], live[0])
+    except ValueError as error:
+        raise _MisfitError(str(error)) from error
+    return {} if saved[0] == live[0] else {0: [Span(*span) for span in rows]}
 
 
 def _feature_of(table: str, config: Config) -> SparseFeature:
     return next(f for f in config.sparse_features if f.table_name == table)
-
-
-def _boundaries(feature: SparseFeature) -> tuple[float, ...]:
-    return feature.boundaries if isinstance(feature, BucketizeFeature) else ()
-
-
-def _values(feature: SparseFeature) -> tuple[str | int, ...]:
-    return feature.values if isinstance(feature, VocabFeature) else ()
 
 
 def _entry_spans(then: Entries, now: Entries) -> list[Span]:

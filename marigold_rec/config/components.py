@@ -18,9 +18,17 @@ from typing import Annotated, Any
 from pydantic import SerializeAsAny, ValidationInfo, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from marigold_rec.config.features import FeatureSettings
 from marigold_rec.config.section import Section
 from marigold_rec.config.sequences import EncoderSettings
 
+FEATURES = {
+    "hash": "marigold_rec.transforms.hashing:Hash",
+    "id": "marigold_rec.transforms.ids:Id",
+    "bucketize": "marigold_rec.transforms.buckets:Bucketize",
+    "vocab": "marigold_rec.transforms.vocabulary:Vocab",
+    "dense": "marigold_rec.transforms.dense:Dense",
+}
 ENCODERS = {
     "mean": "models.encoders.mean:MeanEncoder",
     "target_attention": "models.encoders.target_attention:TargetAttention",
@@ -58,17 +66,19 @@ def component_name(settings: Section) -> str:
     return str(settings.model_dump(include={"name"})["name"])
 
 
-def _settings(table: Mapping[str, str], value: Any, handler: Any, info: ValidationInfo) -> Any:
+def _settings(
+    table: Mapping[str, str], key: str, value: Any, handler: Any, info: ValidationInfo
+) -> Any:
     if isinstance(value, Section):
         return value
     if not isinstance(value, dict):
         return handler(value)  # tells that it must be a mapping
-    if "name" not in value:
-        context = {"discriminator": "'name'", "known": list(table)}
+    if key not in value:
+        context = {"discriminator": f"'{key}'", "known": list(table)}
         raise PydanticCustomError("union_tag_not_found", "has no name", context)
-    name = value["name"]
+    name = value[key]
     if not isinstance(name, str) or name not in table:
-        context = {"discriminator": "'name'", "tag": str(name), "known": list(table)}
+        context = {"discriminator": f"'{key}'", "tag": str(name), "known": list(table)}
         raise PydanticCustomError("union_tag_invalid", "is unknown", context)
     settings: type[Section] = component_class(table, name).Settings
     if info.mode == "json":
@@ -79,9 +89,10 @@ def _settings(table: Mapping[str, str], value: Any, handler: Any, info: Validati
 
 @dataclass(frozen=True)
 class OneOf:
-    """Marks a config field whose settings are those of a component of `table`."""
+    """Marks a config field whose settings are those of a component of `table`, named by `key`."""
 
     table: Mapping[str, str]
+    key: str = "name"
 
     def settings(self, name: Any) -> type[Section] | None:
         """The settings' class of the component `name`; None: there is no such component."""
@@ -90,11 +101,13 @@ class OneOf:
 
     @property
     def validator(self) -> WrapValidator:
-        return WrapValidator(partial(_settings, self.table))
+        return WrapValidator(partial(_settings, self.table, self.key))
 
 
 _ENCODER, _INTERACTION, _TRUNK = OneOf(ENCODERS), OneOf(INTERACTIONS), OneOf(TRUNKS)
-_HEAD, _LOSS = OneOf(HEADS), OneOf(LOSSES)
+_HEAD, _LOSS, _FEATURE = OneOf(HEADS), OneOf(LOSSES), OneOf(FEATURES, "kind")
+
+Feature = Annotated[SerializeAsAny[FeatureSettings], _FEATURE.validator, _FEATURE]
 
 EncoderField = Annotated[SerializeAsAny[EncoderSettings], _ENCODER.validator, _ENCODER]
 InteractionField = Annotated[SerializeAsAny[Section], _INTERACTION.validator, _INTERACTION]

@@ -1,10 +1,13 @@
-"""The kinds of feature: from a column to ids of a table, or to a number of the dense part."""
+"""The settings of features: from a column to ids of a table, or to a number of the dense part.
+
+What each kind makes of values is in `marigold_rec.transforms`, see `kinds.py` there.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,7 +15,10 @@ from marigold_rec.config.names import Name
 from marigold_rec.config.section import Section
 
 
-class _Feature(Section):
+class FeatureSettings(Section):
+    """The base of every kind's settings."""
+
+    kind: Any
     name: Name
     column: str | None = Field(
         default=None, description="Parquet column; null: the feature's name."
@@ -23,7 +29,9 @@ class _Feature(Section):
         return self.column if self.column is not None else self.name
 
 
-class _SparseFeature(_Feature):
+class SparseFeature(FeatureSettings):
+    """The base of the kinds whose values become rows of an embedding table."""
+
     table: Name | None = Field(default=None, description="Embedding table; null: one of its own.")
     dim: int | None = Field(
         default=None,
@@ -42,18 +50,51 @@ class _SparseFeature(_Feature):
     )
 
     @property
+    def table_rows(self) -> int | None:
+        """Rows of its table, where it says how many."""
+        return getattr(self, "rows", None)
+
+    def lenient(self) -> SparseFeature:
+        """The same feature, which counts bad ids and refuses none: for looking at a log."""
+        return self
+
+    @property
     def table_name(self) -> str:
         return self.table if self.table is not None else self.name
 
+    @property
+    def row_meaning(self) -> tuple[object, ...]:
+        """What decides which row a value gets, beyond the number of rows: alike for all features
+        of a table."""
+        return ()
 
-class HashFeature(_SparseFeature):
+    def carried_rows(self, then: Any, rows_then: int, rows_now: int) -> list[tuple[int, int, int]]:
+        """Where the rows of a table lie that was trained as `then` (settings of the same kind):
+        (first row now, first row then, number of rows). Raises ValueError with the reason where
+        they mean something else now."""
+        if rows_now < rows_then:
+            raise ValueError(f"it had {rows_then:,} rows and has only {rows_now:,}")
+        return [(0, 0, rows_then)]
+
+
+class HashFeature(SparseFeature):
     """Integers or strings, or lists of them: 64-bit mix, then modulo `rows`."""
 
     kind: Literal["hash"]
     rows: int | None = Field(default=None, ge=1)
 
+    def carried_rows(self, then: Any, rows_then: int, rows_now: int) -> list[tuple[int, int, int]]:
+        if rows_now >= rows_then and rows_now % rows_then:
+            raise ValueError(
+                f"{rows_now:,} rows are no multiple of {rows_then:,}: its ids would hash into the "
+                "rows of others"
+            )
+        super().carried_rows(then, rows_then, rows_now)
+        # mix(id) mod kR, taken mod R, is mix(id) mod R: each row begins as what its ids shared.
+        return [(first, 0, rows_then) for first in range(0, rows_now, rows_then)]
 
-class IdFeature(_SparseFeature):
+
+class IdFeature(SparseFeature):
     """Integers (or lists) already in [0, rows)."""
 
     kind: Literal["id"]
@@ -63,8 +104,11 @@ class IdFeature(_SparseFeature):
         description="drop: the id is left out of its bag; clamp: the last row. Counted.",
     )
 
+    def lenient(self) -> IdFeature:
+        return self.model_copy(update={"out_of_range": "drop"})
 
-class BucketizeFeature(_SparseFeature):
+
+class BucketizeFeature(SparseFeature):
     """A number cut at `boundaries`: row i holds boundaries[i-1] <= x < boundaries[i]."""
 
     kind: Literal["bucketize"]
@@ -81,8 +125,17 @@ class BucketizeFeature(_SparseFeature):
     def rows(self) -> int:
         return len(self.boundaries) + 1
 
+    @property
+    def row_meaning(self) -> tuple[object, ...]:
+        return self.boundaries
 
-class VocabFeature(_SparseFeature):
+    def carried_rows(self, then: Any, rows_then: int, rows_now: int) -> list[tuple[int, int, int]]:
+        if then.boundaries != self.boundaries:
+            raise ValueError("its boundaries have changed, so that its rows mean something else")
+        return super().carried_rows(then, rows_then, rows_now)
+
+
+class VocabFeature(SparseFeature):
     """Known values get a row each, in the order given; any other value shares row 0."""
 
     kind: Literal["vocab"]
@@ -101,17 +154,31 @@ class VocabFeature(_SparseFeature):
     def rows(self) -> int:
         return len(self.values) + 1
 
+    @property
+    def row_meaning(self) -> tuple[object, ...]:
+        return self.values
+
+    def carried_rows(self, then: Any, rows_then: int, rows_now: int) -> list[tuple[int, int, int]]:
+        if then.values != self.values[: len(then.values)]:
+            raise ValueError("its values are not the old ones with others added at the end")
+        return super().carried_rows(then, rows_then, rows_now)
+
 
 class Standardize(Section):
     mean: float
     std: float = Field(gt=0)
 
 
-class DenseFeature(_Feature):
+class DenseSettings(FeatureSettings):
+    """The base of the kinds whose values become numbers of the dense part."""
+
+    missing: float = Field(default=0.0, description="Takes the place of null and NaN (raw units).")
+
+
+class DenseFeature(DenseSettings):
     """A number fed to the dense part: fill missing, then log1p, then clip, then standardize."""
 
     kind: Literal["dense"]
-    missing: float = Field(default=0.0, description="Takes the place of null and NaN (raw units).")
     transform: Literal["none", "log1p"] = Field(
         default="none", description="log1p: sign(x) log(1+|x|)."
     )
@@ -127,7 +194,3 @@ class DenseFeature(_Feature):
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             raise ValueError(f"clip must rise: {self.clip[0]:g} is not below {self.clip[1]:g}")
         return self
-
-
-SparseFeature = HashFeature | IdFeature | BucketizeFeature | VocabFeature
-Feature = Annotated[SparseFeature | DenseFeature, Field(discriminator="kind")]

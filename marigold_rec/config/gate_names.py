@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from marigold_rec.config.features import Feature
+from marigold_rec.config.features import FeatureSettings
 from marigold_rec.config.gate import FigureRules, GateConfig
 from marigold_rec.config.label_kinds import Kind, has_classes
 from marigold_rec.config.nearest import did_you_mean
@@ -42,7 +42,7 @@ def report_tasks(tasks: Iterable[Task]) -> dict[str, Kind]:
 def gate_problems(
     gate: GateConfig,
     tasks: Iterable[Task],
-    features: Iterable[Feature],
+    features: Iterable[FeatureSettings],
     group: str | None,
     ndcg_at: Iterable[int],
 ) -> list[str]:

@@ -35,7 +35,7 @@ def names_at(path: tuple[int | str, ...], tree: Any) -> list[str]:
             value = value[part]
         component = next((m for m in _metadata(here) if isinstance(m, OneOf)), None)
         if component is not None and isinstance(value, Mapping):
-            here = component.settings(value.get("name"))
+            here = component.settings(value.get(component.key))
     here = _strip(here)
     return list(here.model_fields) if _is_section(here) else []
 

@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from marigold_rec.config.balancers import Balancer, MarigoldBalancerConfig
+from marigold_rec.config.components import Feature
 from marigold_rec.config.data import DataConfig
-from marigold_rec.config.features import DenseFeature, Feature, SparseFeature
+from marigold_rec.config.features import DenseSettings, SparseFeature
 from marigold_rec.config.life_cycle import LifeCycleConfig
 from marigold_rec.config.models import ModelConfig
 from marigold_rec.config.names import RUN_NAME_PATTERN
@@ -259,11 +260,11 @@ class Config(Section):
 
     @property
     def sparse_features(self) -> tuple[SparseFeature, ...]:
-        return tuple(f for f in self.features if not isinstance(f, DenseFeature))
+        return tuple(f for f in self.features if isinstance(f, SparseFeature))
 
     @property
-    def dense_features(self) -> tuple[DenseFeature, ...]:
-        return tuple(f for f in self.features if isinstance(f, DenseFeature))
+    def dense_features(self) -> tuple[DenseSettings, ...]:
+        return tuple(f for f in self.features if isinstance(f, DenseSettings))
 
     @property
     def task_names(self) -> tuple[str, ...]:

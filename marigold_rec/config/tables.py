@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from marigold_rec.config.features import BucketizeFeature, SparseFeature, VocabFeature
+from marigold_rec.config.features import SparseFeature
 
 Pooling = Literal["sum", "mean"]
 
@@ -65,7 +65,7 @@ def resolve_tables(
     tables: list[Table] = []
     for name, group in members.items():
         given: dict[str, set[object]] = {
-            "rows": {f.rows for f in group if f.rows is not None},
+            "rows": {f.table_rows for f in group if f.table_rows is not None},
             "dim": {f.dim for f in group if f.dim is not None},
             "pooling": {f.pooling for f in group if f.pooling is not None},
         }
@@ -76,11 +76,11 @@ def resolve_tables(
                 f"table {name!r}: features {users} share it but are of kinds {sorted(kinds)}; "
                 "features that share a table must be of one kind"
             )
-        elif len({_row_meaning(f) for f in group}) > 1:
-            what = "boundaries" if "bucketize" in kinds else "values"
+        elif len({f.row_meaning for f in group}) > 1:
             problems.append(
-                f"table {name!r}: features {users} share it with different {what}: one row would "
-                f"mean several things; give them the same {what}, or tables of their own"
+                f"table {name!r}: features {users} share it with different settings (boundaries, "
+                "values): one row would mean several things; give them the same, or tables of "
+                "their own"
             )
             continue
         problems += [
@@ -101,7 +101,7 @@ def resolve_tables(
         tables.append(
             Table(
                 name=name,
-                rows=next(f.rows for f in group if f.rows is not None),
+                rows=next(f.table_rows for f in group if f.table_rows is not None),
                 dim=next((f.dim for f in group if f.dim is not None), _DEFAULT_DIM),
                 pooling=pooling,
                 features=tuple(f.name for f in group),
@@ -112,10 +112,3 @@ def resolve_tables(
     if problems:
         raise ValueError("\n".join(problems))
     return tuple(tables)
-
-
-def _row_meaning(feature: SparseFeature) -> tuple[object, ...]:
-    """What decides which row a value gets, beyond the number of rows."""
-    if isinstance(feature, BucketizeFeature):
-        return feature.boundaries
-    return feature.values if isinstance(feature, VocabFeature) else ()

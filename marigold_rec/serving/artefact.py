@@ -20,7 +20,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from marigold_rec.config.features import DenseFeature, Feature, SparseFeature
+from marigold_rec.config.components import Feature
+from marigold_rec.config.features import SparseFeature
 from marigold_rec.config.label_kinds import Kind
 from marigold_rec.config.names import NAME_PATTERN
 from marigold_rec.config.tables import Table, resolve_tables
@@ -95,7 +96,7 @@ class Artefact(_Part):
 
     @property
     def sparse_features(self) -> tuple[SparseFeature, ...]:
-        return tuple(f for f in self.features if not isinstance(f, DenseFeature))
+        return tuple(f for f in self.features if isinstance(f, SparseFeature))
 
     @property
     def config_tables(self) -> tuple[Table, ...]:

@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pat
 
-from marigold_rec.config.features import DenseFeature, Feature, VocabFeature
+from marigold_rec.config.features import FeatureSettings
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.errors import DataError
 from marigold_rec.transforms import FeatureTransforms, cast_table, plain_type
 from marigold_rec.transforms.arrow_types import is_bytes, is_list, is_text
+from marigold_rec.transforms.kinds import kind_of
 
 _LEAD = "the rows to predict: "
 
@@ -27,14 +28,14 @@ class Inputs:
 
     def __init__(
         self,
-        features: Sequence[Feature],
+        features: Sequence[FeatureSettings],
         transforms: FeatureTransforms,
         trained_on: Mapping[str, str] | None,
     ) -> None:
         """`trained_on`: column -> `column_kind` in training; None: not known."""
         self._transforms = transforms
         self._trained_on = dict(trained_on or {})
-        self._if_all_null = {f.source: _any_type(f) for f in reversed(features)}
+        self._if_all_null = {f.source: kind_of(f).usual_type(f) for f in reversed(features)}
         self._checked = (pa.schema([]), pa.schema([]))
 
     def table(self, rows: Any) -> pa.Table:
@@ -138,13 +139,6 @@ def column_kind(kind: pa.DataType) -> str:
     if is_list(kind):
         return f"lists of {column_kind(kind.value_type)}"
     return "text" if is_text(kind) or is_bytes(kind) else "numbers"
-
-
-def _any_type(feature: Feature) -> pa.DataType:
-    if isinstance(feature, DenseFeature) or feature.kind == "bucketize":
-        return pa.float64()
-    has_words = isinstance(feature, VocabFeature) and isinstance(feature.values[0], str)
-    return pa.string() if has_words else pa.int64()
 
 
 def _is_scalar(value: Any) -> bool:

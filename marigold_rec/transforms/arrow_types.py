@@ -52,6 +52,15 @@ def is_bytes(kind: pa.DataType) -> bool:
     return pat.is_binary(kind) or pat.is_large_binary(kind)
 
 
+def is_integer(kind: pa.DataType) -> bool:
+    """Booleans are 0 and 1."""
+    return pat.is_integer(kind) or pat.is_boolean(kind)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)
+
+
 def is_hashable(kind: pa.DataType) -> bool:
     """Whether values of this plain type can be ids: hashed into a table, grouped and counted."""
     return pat.is_integer(kind) or pat.is_boolean(kind) or is_text(kind) or is_bytes(kind)

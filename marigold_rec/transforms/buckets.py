@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from marigold_rec.config.features import BucketizeFeature
+from marigold_rec.transforms.arrow_types import is_number
 from marigold_rec.transforms.columns import float64_values
-from marigold_rec.transforms.rows import Rows
+from marigold_rec.transforms.kinds import SparseKind
+from marigold_rec.transforms.rows import RowLookup, Rows
 
 
 @dataclass(frozen=True)
@@ -25,3 +28,25 @@ class BucketRows:
         if num_nan == 0:
             return Rows(rows)
         return Rows(rows, ~nan, {"missing": num_nan})
+
+
+class Bucketize(SparseKind):
+    """`kind: bucketize`."""
+
+    Settings = BucketizeFeature
+
+    @staticmethod
+    def wants(feature: BucketizeFeature) -> str:
+        return "a number or a list of numbers"
+
+    @staticmethod
+    def accepts(feature: BucketizeFeature, value_type: pa.DataType) -> bool:
+        return is_number(value_type)
+
+    @staticmethod
+    def usual_type(feature: BucketizeFeature) -> pa.DataType:
+        return pa.float64()
+
+    @staticmethod
+    def lookup(feature: BucketizeFeature, rows: int) -> RowLookup:
+        return BucketRows(feature.boundaries)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pat
 
 from marigold_rec.config.features import DenseFeature
+from marigold_rec.transforms.arrow_types import is_number
 from marigold_rec.transforms.columns import float64_values, lone_array
+from marigold_rec.transforms.kinds import DenseKind
 
 MAX_DENSE = 10.0
 """Of a value after its transform: beyond, it outweighs everything else that a layer sees."""
@@ -37,3 +40,25 @@ def dense_values(
     if feature.standardize is not None:
         x_N = (x_N - feature.standardize.mean) / feature.standardize.std
     return x_N, {name: count for name, count in counts.items() if count}
+
+
+class Dense(DenseKind):
+    """`kind: dense`."""
+
+    Settings = DenseFeature
+
+    @staticmethod
+    def wants(feature: DenseFeature) -> str:
+        return "a number"
+
+    @staticmethod
+    def accepts(feature: DenseFeature, value_type: pa.DataType) -> bool:
+        return is_number(value_type) or pat.is_boolean(value_type)
+
+    @staticmethod
+    def usual_type(feature: DenseFeature) -> pa.DataType:
+        return pa.float64()
+
+    @staticmethod
+    def values(feature: DenseFeature, column: pa.ChunkedArray) -> tuple[np.ndarray, dict[str, int]]:
+        return dense_values(feature, column)

@@ -9,25 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from marigold_rec.config.features import (
-    BucketizeFeature,
-    DenseFeature,
-    Feature,
-    HashFeature,
-    IdFeature,
-    SparseFeature,
-)
+from marigold_rec.config.features import FeatureSettings, SparseFeature
 from marigold_rec.config.tables import Table
 from marigold_rec.transforms.admission import AdmittedRows
-from marigold_rec.transforms.buckets import BucketRows
 from marigold_rec.transforms.column_types import feature_type_problems
-from marigold_rec.transforms.dense import dense_values
-from marigold_rec.transforms.hashing import HashRows
-from marigold_rec.transforms.ids import IdRows
 from marigold_rec.transforms.jagged import JaggedIds, flatten, lengths_after
+from marigold_rec.transforms.kinds import kind_of
 from marigold_rec.transforms.row_bits import RowBits
 from marigold_rec.transforms.rows import RowLookup
-from marigold_rec.transforms.vocabulary import VocabRows
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,7 @@ class FeatureTransforms:
 
     def __init__(
         self,
-        config_features: tuple[Feature, ...],
+        config_features: tuple[FeatureSettings, ...],
         tables: tuple[Table, ...],
         admitted: Mapping[str, RowBits] | None = None,
     ) -> None:
@@ -61,12 +50,12 @@ class FeatureTransforms:
         self._features = config_features
         rows = {table.name: table.rows for table in tables}
         self._sparse: list[tuple[SparseFeature, RowLookup]] = []
-        self._dense: list[DenseFeature] = []
+        self._dense: list[FeatureSettings] = []
         for feature in config_features:
-            if isinstance(feature, DenseFeature):
+            if not isinstance(feature, SparseFeature):
                 self._dense.append(feature)
             else:
-                lookup = _row_lookup(feature, rows[feature.table_name])
+                lookup = kind_of(feature).lookup(feature, rows[feature.table_name])
                 if admitted is not None and feature.table_name in admitted:
                     lookup = AdmittedRows(lookup, admitted[feature.table_name])
                 self._sparse.append((feature, lookup))
@@ -92,20 +81,12 @@ class FeatureTransforms:
         ]
         dense_BD = np.empty((table.num_rows, len(self._dense)), np.float32)
         for index, feature in enumerate(self._dense):
-            dense_BD[:, index], found = dense_values(feature, table.column(feature.source))
+            dense_BD[:, index], found = kind_of(feature).values(
+                feature, table.column(feature.source)
+            )
             for what, count in found.items():
                 counts[f"{what}/{feature.name}"] += count
         return Transformed(table.num_rows, sparse, dense_BD, dict(counts))
-
-
-def _row_lookup(feature: SparseFeature, rows: int) -> RowLookup:
-    if isinstance(feature, HashFeature):
-        return HashRows(feature.table_name, rows)
-    if isinstance(feature, IdFeature):
-        return IdRows(feature.name, feature.source, rows, feature.out_of_range)
-    if isinstance(feature, BucketizeFeature):
-        return BucketRows(feature.boundaries)
-    return VocabRows(feature.values)
 
 
 def _jagged(

@@ -16,8 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
+from marigold_rec.config.features import HashFeature
+from marigold_rec.transforms.arrow_types import is_hashable
 from marigold_rec.transforms.columns import int64_bits
-from marigold_rec.transforms.rows import Rows
+from marigold_rec.transforms.kinds import SparseKind
+from marigold_rec.transforms.rows import RowLookup, Rows
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -69,3 +72,25 @@ def _bits(values: pa.Array) -> np.ndarray:
         (stable_hash(text) for text in distinct.to_pylist()), np.uint64, len(distinct)
     )
     return hashes[coded.indices.to_numpy()]
+
+
+class Hash(SparseKind):
+    """`kind: hash`."""
+
+    Settings = HashFeature
+
+    @staticmethod
+    def wants(feature: HashFeature) -> str:
+        return "an integer, a string or a list of them"
+
+    @staticmethod
+    def accepts(feature: HashFeature, value_type: pa.DataType) -> bool:
+        return is_hashable(value_type)
+
+    @staticmethod
+    def usual_type(feature: HashFeature) -> pa.DataType:
+        return pa.int64()
+
+    @staticmethod
+    def lookup(feature: HashFeature, rows: int) -> RowLookup:
+        return HashRows(feature.table_name, rows)

@@ -12,9 +12,12 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from marigold_rec.config.features import IdFeature
 from marigold_rec.errors import DataError
+from marigold_rec.transforms.arrow_types import is_integer
 from marigold_rec.transforms.columns import int64_bits
-from marigold_rec.transforms.rows import Rows
+from marigold_rec.transforms.kinds import SparseKind
+from marigold_rec.transforms.rows import RowLookup, Rows
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,25 @@ class IdRows:
             f"{self.column!r} are outside [0, {self.rows}), the first is {example}; give the table "
             "more rows, use kind: hash, or choose out_of_range: drop or clamp"
         )
+
+
+class Id(SparseKind):
+    """`kind: id`."""
+
+    Settings = IdFeature
+
+    @staticmethod
+    def wants(feature: IdFeature) -> str:
+        return "an integer or a list of integers"
+
+    @staticmethod
+    def accepts(feature: IdFeature, value_type: pa.DataType) -> bool:
+        return is_integer(value_type)
+
+    @staticmethod
+    def usual_type(feature: IdFeature) -> pa.DataType:
+        return pa.int64()
+
+    @staticmethod
+    def lookup(feature: IdFeature, rows: int) -> RowLookup:
+        return IdRows(feature.name, feature.source, rows, feature.out_of_range)

@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from marigold_rec.transforms.rows import Rows
+from marigold_rec.config.features import VocabFeature
+from marigold_rec.transforms.arrow_types import is_integer, is_text
+from marigold_rec.transforms.kinds import SparseKind
+from marigold_rec.transforms.rows import RowLookup, Rows
 
 _INT64_TOP = (1 << 63) - 1
 
@@ -31,3 +34,30 @@ class VocabRows:
         rows = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
         num_unknown = found.null_count
         return Rows(rows, None, {"out_of_vocab": num_unknown} if num_unknown else {})
+
+
+class Vocab(SparseKind):
+    """`kind: vocab`."""
+
+    Settings = VocabFeature
+
+    @staticmethod
+    def wants(feature: VocabFeature) -> str:
+        what = "a string" if _has_words(feature) else "an integer"
+        return f"{what} or a list of them, as its values are"
+
+    @staticmethod
+    def accepts(feature: VocabFeature, value_type: pa.DataType) -> bool:
+        return is_text(value_type) if _has_words(feature) else is_integer(value_type)
+
+    @staticmethod
+    def usual_type(feature: VocabFeature) -> pa.DataType:
+        return pa.string() if _has_words(feature) else pa.int64()
+
+    @staticmethod
+    def lookup(feature: VocabFeature, rows: int) -> RowLookup:
+        return VocabRows(feature.values)
+
+
+def _has_words(feature: VocabFeature) -> bool:
+    return isinstance(feature.values[0], str)

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from marigold_rec.batch import Batch
 from marigold_rec.config import Config
-from marigold_rec.config.features import DenseFeature
 from marigold_rec.config.tasks import Task
 
 _MASK = (1 << 64) - 1
@@ -116,7 +115,7 @@ def _table_row(feature: Any, value: Any, rows: int) -> int | None:
     return feature.values.index(value) + 1 if value in feature.values else 0
 
 
-def _dense(feature: DenseFeature, value: Any) -> float:
+def _dense(feature: Any, value: Any) -> float:
     x = feature.missing if value is None or not math.isfinite(value) else float(value)
     if feature.transform == "log1p":
         x = math.copysign(float(np.log1p(abs(x))), x)
