@@ -232,7 +232,7 @@ _LABELS: dict[str, tuple[Config, dict[str, Any], str]] = {
         "'seen' 2",
     ),
     "one watch time": (
-        _labels(kind="watch_time"),
+        _labels(kind="duration"),
         {"y": np.full(_ROWS, 30.0)},
         "all 4,000 observed labels are 30",
     ),
