@@ -82,7 +82,7 @@ def test_evaluate_refuses_just_that(run: tuple[Path, Ended]) -> None:
 
 def test_a_night_is_refused_before_it_trains(run: tuple[Path, Ended], tmp_path: Path) -> None:
     folder, _ = run
-    tree = set_up(tmp_path) | {"nightly": {"first_days": 1}}
+    tree: dict[str, Any] = set_up(tmp_path) | {"nightly": {"first_days": 1}}
     tree["run"]["dir"] = str(tmp_path / "runs")
     tree["data"] = {"path": str(folder / "log"), "batch_size": 64}
     night = Nightly(
