@@ -4,7 +4,7 @@
   rows/evicted.npz    rows that begin anew before the training
   rows/admitted.npz   rows of their own; the others' ids share one
   rows/facts.json     how many of each
-  rows/files.json     vouches for the others: whoever reads one holds it against this list first
+  rows/sha256.json    vouches for the others: whoever reads one holds it against this list first
 
 A history follows the published models, as the training does: it goes on from the base model's. A
 base without one (the life cycle was not switched on then) gets it made from the days of its night

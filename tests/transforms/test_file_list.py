@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marigold_rec.errors import CheckpointError
-from marigold_rec.transforms.file_list import FILES_NAME, require_listed, write_file_list
+from marigold_rec.transforms.file_list import LIST_NAME, require_listed, write_file_list
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_what_was_listed_passes(folder: Path) -> None:
 
 def test_every_flip_of_file_and_list_is_refused(folder: Path) -> None:
     file = folder / "a.npz"
-    for flipped in (file, folder / FILES_NAME):
+    for flipped in (file, folder / LIST_NAME):
         content = flipped.read_bytes()
         for bit in range(8 * len(content)):
             damaged = bytearray(content)
@@ -48,9 +48,9 @@ def test_another_file_and_none_are_refused(folder: Path) -> None:
     (folder / "b.npz").unlink()
     with pytest.raises(CheckpointError, match=r"b.npz: can't be read .*again"):
         require_listed(folder / "b.npz", "again")
-    (folder / FILES_NAME).write_text(json.dumps({"files": {}}))
-    with pytest.raises(CheckpointError, match=rf"{FILES_NAME}: .*again"):
+    (folder / LIST_NAME).write_text(json.dumps({"files": {}}))
+    with pytest.raises(CheckpointError, match=rf"{LIST_NAME}: .*again"):
         require_listed(folder / "a.npz", "again")
-    (folder / FILES_NAME).unlink()
-    with pytest.raises(CheckpointError, match=rf"{FILES_NAME}: can't be read"):
+    (folder / LIST_NAME).unlink()
+    with pytest.raises(CheckpointError, match=rf"{LIST_NAME}: can't be read"):
         require_listed(folder / "a.npz", "again")

@@ -152,7 +152,7 @@ def test_again_is_the_same_and_a_night_that_was_stopped_leaves_nothing(
     one, first = nights.night(1, 2, None)
     before = {p.name: p.read_bytes() for p in first.rows.iterdir()}
     assert set(before) == {
-        "user.npz", "evicted.npz", "admitted.npz", "facts.json", "files.json"
+        "user.npz", "evicted.npz", "admitted.npz", "facts.json", "sha256.json"
     }  # fmt: skip
     calls = iter([False, True])
     with pytest.raises(StoppedError):
