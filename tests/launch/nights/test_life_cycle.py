@@ -48,7 +48,7 @@ OFF = {
     "data": {"min_rows_share": None, "max_label_shift": None, "max_observed_shift": None},
     "drift": {"max_psi": None, "max_score_psi": None, "max_score_ratio": None},
     "defaults": {"binary": {"auc": None, "ne": None, "calibration": None},
-                 "watch_time": {"xauc": None}},
+                 "duration": {"xauc": None}},
 }  # fmt: skip
 
 
