@@ -202,7 +202,7 @@ def test_the_synthetic_log_of_100_000_rows(tmp_path: Path) -> None:
     for name, label, rows in (
         ("ctr", click, np.ones(len(click), bool)),
         ("cvr", conversion, click),
-        ("cvr over all rows", click & conversion, np.ones(len(click), bool)),
+        ("cvr_over_all_rows", click & conversion, np.ones(len(click), bool)),
     ):
         before, after = (roc_auc_score(label[rows], p[name][rows]) for p in (full, small))
         print(f"{name}: fp32 {before:.5f}, int8 {after - before:+.2e}")
