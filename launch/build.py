@@ -25,7 +25,7 @@ from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.network import NetworkLayout
 from marigold_rec.sharding import plan_sharding, shard_model
 from marigold_rec.training import LOGGER, Objective, TrainModule
-from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_row_bits
+from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_night_bits
 from models import build_embeddings, build_network
 
 
@@ -200,9 +200,8 @@ def _admitted(config: Config) -> dict[str, RowBits]:
         return {}
     if not life_cycle.admitting:
         return {}
-    tables = config.tables
-    file = Path(life_cycle.rows) / ADMITTED_NAME
-    return read_row_bits(file, tables, needed=life_cycle.admitting)
+    folder = Path(life_cycle.rows)
+    return read_night_bits(folder, ADMITTED_NAME, config.tables, needed=life_cycle.admitting)
 
 
 def _find_split(name: str, config: Config, split: SplitConfig, told: Told) -> Catalog:

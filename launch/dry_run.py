@@ -9,8 +9,8 @@ from pathlib import Path
 from torchrec.distributed.types import ShardingPlan
 
 from data_pipelines.catalog import Catalog
+from data_pipelines.evaluation_columns import told_before_training
 from launch.build import Data, build_model, check_inputs, find_data, train_reader
-from launch.evaluating.clusters import told_before_training
 from marigold_rec.batch import Batch
 from marigold_rec.checkpoint import CheckpointStore
 from marigold_rec.config import Config, Table, config_hash

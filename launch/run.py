@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.catalog import schema_hash
+from data_pipelines.evaluation_columns import told_before_training
 from launch.build import (
     build_model,
     check_inputs,
@@ -19,7 +20,6 @@ from launch.build import (
     train_reader,
 )
 from launch.evaluating.checkpoints import open_checkpoint
-from launch.evaluating.clusters import told_before_training
 from launch.figures import figure_lines
 from launch.run_folder import locked, move_aside, run_folder
 from launch.summary import Summary

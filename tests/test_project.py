@@ -160,7 +160,7 @@ def test_a_failed_setup_shows_the_end_of_its_log(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     text = (tmp_path / "pyproject.toml").read_text()
-    (tmp_path / "pyproject.toml").write_text(text.replace('"fsspec>=', '"no-such-package>='))
+    (tmp_path / "pyproject.toml").write_text(text.replace('"adjustText>=', '"no-such-package>='))
     result = subprocess.run(
         [str(tmp_path / "launch/setup.sh"), "cpu"],
         env=os.environ | {"PIP_NO_INDEX": "1", "MARIGOLD_VENV": str(tmp_path / "venv")},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
@@ -23,12 +25,16 @@ class LabelTally:
         self._columns = LabelColumns((task,), None)
         self._moments = Moments()
         self._invalid = 0
+        self._example: float | None = None
 
     def add(self, table: pa.Table) -> None:
         labels = self._columns(table)
         observed_B = labels.observed_BT[:, 0] > 0
         self._moments.add(labels.labels_BT[:, 0][observed_B].astype(np.float64))
-        self._invalid += labels.tallies[0].num_invalid
+        tally = labels.tallies[0]
+        if self._example is None and not math.isnan(tally.example):
+            self._example = tally.example
+        self._invalid += tally.num_invalid
 
     def profile(self) -> LabelProfile:
         moments = self._moments
@@ -38,6 +44,7 @@ class LabelTally:
             column=self._task.label,
             observed=moments.count,
             invalid=self._invalid,
+            invalid_example=self._example,
             mean=moments.mean if moments.count else None,
             std=moments.std if moments.count else None,
             positives=round(moments.mean * moments.count) if is_counted else None,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from data_pipelines.catalog import Catalog, check_data, needed_columns, scan, schema_hash
+from data_pipelines.evaluation_columns import told_before_training
 from data_pipelines.preflight import look_at_split, rules_of
 from data_pipelines.validate.duplicates import duplicated_files
 from data_pipelines.validate.full_read import FullRead
@@ -44,6 +45,7 @@ def validate_split(
     if catalog.ignored:
         count = len(catalog.ignored)
         report.warnings.append(f"{count} other files are not read, e.g. {catalog.ignored[0]}")
+    report.warnings += told_before_training(config.evaluation, catalog)
     empty = [file.path for file in catalog.files if not sum(file.rows_per_group)]
     if empty:
         report.warnings.append(f"{len(empty)} files hold no rows, e.g. {empty[0]}")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import cast
 
 from data_pipelines.catalog import Catalog
+from data_pipelines.evaluation_columns import columns_of
 from launch.build import find_eval_data, find_train_files
 from launch.evaluating.arguments import EvaluateArguments
 from launch.evaluating.checkpoints import evaluated_config, open_checkpoint
-from launch.evaluating.clusters import columns_of
 from launch.evaluating.report import Contender, make_report
 from launch.evaluating.scoring import score
 from launch.exits import rank_of_environment

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from marigold_rec.analysis.targets import targets_of
 from marigold_rec.config.tasks import Task
+from marigold_rec.errors import ConfigError
 from marigold_rec.serving import Output
 
 
 def outputs_of(
     tasks: Sequence[Task], extra_columns: Sequence[tuple[str, str]]
 ) -> tuple[Output, ...]:
-    """In the tasks' order, each conversion over all rows behind its task; then the columns that
-    heads predict beside the expected value (task, column), each as <task>_<column>."""
+    """In the tasks' order, each conversion over all rows behind its task as
+    <task>_over_all_rows; then the columns that heads predict beside the expected value
+    (task, column), each as <task>_<column>.
+
+    Raises ConfigError where a task has the name of another one's output.
+    """
     named = [
         Output(
-            name=target.name,
+            name=target.column,
             kind=target.kind,
             space=target.space,
             observed_if=target.observed_if,
@@ -34,5 +40,13 @@ def outputs_of(
                 observed_if=by_name[name].observed_if,
                 factors=(f"{name}_{column}",),
             )
+        )
+    counts = Counter(output.name for output in named)
+    if doubled := [name for name, count in counts.items() if count > 1]:
+        raise ConfigError(
+            [
+                f"tasks: two outputs would be called {name!r}; rename the task {name}"
+                for name in doubled
+            ]
         )
     return tuple(named)

@@ -24,7 +24,7 @@ from marigold_rec.distributed import start_ranks
 from marigold_rec.errors import EXIT_DONE, ConfigError, DataError
 from marigold_rec.network import Network
 from marigold_rec.serving import Artefact
-from marigold_rec.serving.inputs import column_kind
+from marigold_rec.serving.inputs import column_kinds
 from marigold_rec.serving.writing import require_place, write_artefact
 from marigold_rec.training import LOGGER
 from marigold_rec.transforms import FeatureTransforms
@@ -134,11 +134,8 @@ def _columns(config: Config, found: Found) -> dict[str, str] | None:
     if found.manifest.schema_hash not in (None, schema_hash(catalog)):
         return _unknown("the training files have another schema now")
     transforms = FeatureTransforms(config.features, config.tables)
-    return {
-        name: column_kind(catalog.schema.field(name).type)
-        for name in transforms.columns
-        if name not in catalog.all_null
-    }
+    names = [name for name in transforms.columns if name not in catalog.all_null]
+    return column_kinds(catalog.schema, names)
 
 
 def _unknown(why: str) -> None:

@@ -4,6 +4,7 @@
   rows/evicted.npz    rows that begin anew before the training
   rows/admitted.npz   rows of their own; the others' ids share one
   rows/facts.json     how many of each
+  rows/sha256.json    vouches for the others: whoever reads one holds it against this list first
 
 A history follows the published models, as the training does: it goes on from the base model's. A
 base without one (the life cycle was not switched on then) gets it made from the days of its night
@@ -28,6 +29,7 @@ from launch.nights.plan import Days, NightPlan, days_between
 from marigold_rec.config import Config, load_config
 from marigold_rec.config.life_cycle import TableLifeCycle
 from marigold_rec.errors import ConfigError
+from marigold_rec.transforms.file_list import require_listed, write_file_list
 from marigold_rec.transforms.row_bits import (
     ADMITTED_NAME,
     EVICTED_NAME,
@@ -36,6 +38,7 @@ from marigold_rec.transforms.row_bits import (
 )
 
 FACTS_NAME = "facts.json"
+_MADE_ANEW = "the next night makes the history of rows anew from the days of the log"
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,11 @@ def read_facts(folder: NightFolder) -> dict[str, dict[str, int]]:
     """By table; empty where no table has a life cycle, or the data was refused."""
     file = folder.rows / FACTS_NAME
     is_done = "rows" in folder.seconds  # an earlier attempt's folder may still be there
-    facts = dict[str, dict[str, int]]
-    return (read_durable(file, facts, "do it again with --from rows") if is_done else None) or {}
+    if not is_done or not file.exists():
+        return {}
+    to_do = "do it again with --from rows"
+    require_listed(file, to_do)
+    return read_durable(file, dict[str, dict[str, int]], to_do) or {}
 
 
 def sentence(facts: Mapping[str, int], rules: TableLifeCycle) -> str:
@@ -102,6 +108,7 @@ def _base_history(
         if before_plan is None or config is None or _rows_then(table, config) is None:
             break  # the table is younger than that night's model, or nobody knows
         if (file := before.rows / f"{table}.npz").exists():
+            require_listed(file, f"move {before.rows} away, and {_MADE_ANEW}")
             history = RowHistory.read(file)
             break
         to_read.append((config, before_plan))
@@ -181,6 +188,7 @@ def _write(
     (partial / ADMITTED_NAME).write_bytes(row_bits_bytes(admitted))
     facts = {name: found.facts for name, found in settled.items()}
     (partial / FACTS_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_file_list(partial)
     for file in partial.iterdir():
         with file.open("rb") as opened:
             os.fsync(opened.fileno())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipelines.evaluation_columns import require_evaluable
 from launch.nights.children import StageFailedError, launcher, run_stage, wait_for_lock
 from launch.nights.day_profiles import DayProfiles
 from launch.nights.folder import NightFolder
@@ -62,6 +63,9 @@ def look_at_data(night: Night) -> None:
     partitions = Partitions(night.data_root, night.config.nightly.complete_marker)
     note_files(night.plan, night.folder, partitions)
     judge_before_training(night.config, night.plan, night.folder, night.profiles)
+    if not is_refused(night):
+        # Found before hours are spent on the training.
+        require_evaluable(night.config, night.data_root, night.plan.evaluation_reads.dates)
 
 
 def note_rows(night: Night) -> None:

@@ -32,6 +32,11 @@ class Target:
     observed_if: str | None
     tasks: tuple[str, ...]
 
+    @property
+    def column(self) -> str:
+        """The name as a column of a table: without the blanks that a report's name has."""
+        return self.name.replace(" ", "_")
+
     def score(self, files: ScoreFiles) -> NDArray[np.float32]:
         """float32 [N]."""
         score_N = files.score(self.tasks[0])

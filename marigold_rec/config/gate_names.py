@@ -27,13 +27,11 @@ def figures_of(kind: Kind, group: str | None, ndcg_at: Iterable[int]) -> tuple[s
 
 def report_tasks(tasks: Iterable[Task]) -> dict[str, Kind]:
     """Name in the report -> kind: conversions of a funnel are judged over all rows, too."""
-    by_name = {task.name: task for task in tasks}
+    first_step: dict[str | None, Task] = {}
     found: dict[str, Kind] = {}
-    for task in by_name.values():
+    for task in tasks:
         found[task.name] = task.kind
-        first = task
-        while first.given in by_name:
-            first = by_name[first.given]
+        first = first_step[task.name] = first_step.get(task.given, task)
         if first is not task and first.observed_if is None and has_classes(task.kind):
             found[f"{task.name} over all rows"] = task.kind
     return found

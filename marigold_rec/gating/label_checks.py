@@ -11,6 +11,7 @@ from marigold_rec.config.label_kinds import LABEL_KINDS
 from marigold_rec.gating.profile import LabelProfile, Profile
 from marigold_rec.gating.verdict import Check, limited, stated
 from marigold_rec.reporting.wording import shown
+from marigold_rec.transforms.examples import exact
 
 _LEAST_NIGHTS = 2
 """Of one night nobody knows how much labels move from day to day."""
@@ -31,7 +32,7 @@ def label_checks(limits: DataLimits, today: Profile, nights: Sequence[Profile]) 
             yield stated(
                 "data.labels", "data", task, "failed",
                 f"task {shown(task)}: column {shown(found.column)} has no valid label in "
-                f"{today.rows:,} rows",
+                f"{today.rows:,} rows{_invalid(found)}",
                 "look at the job that joins the labels",
             )  # fmt: skip
             continue
@@ -49,9 +50,18 @@ def _class_check(task: str, found: LabelProfile) -> Check:
     one_class = positives in (0, found.observed)
     return stated(
         "data.both_classes", "data", task, "failed" if one_class else "passed",
-        f"task {shown(task)}: {positives:,} of {found.observed:,} labels are 1",
+        f"task {shown(task)}: {positives:,} of {found.observed:,} labels are 1{_invalid(found)}",
         "look at the job that joins the labels",
     )  # fmt: skip
+
+
+def _invalid(found: LabelProfile) -> str:
+    """The labels that no other figure counts: they may be why there are so few."""
+    if not found.invalid:
+        return ""
+    example = found.invalid_example
+    shown_one = "" if example is None else f", e.g. {exact(example)}"
+    return f"; {found.invalid:,} others are invalid{shown_one}"
 
 
 def _mean_check(

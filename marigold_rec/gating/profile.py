@@ -68,6 +68,7 @@ class LabelProfile(_Part):
     column: str
     observed: int
     invalid: int = Field(description="Observed, but not 0 or 1, say; in no other figure here.")
+    invalid_example: float | None = Field(default=None, description="The first of them.")
     mean: float | None = Field(description="Share of positives, or seconds.")
     std: float | None
     positives: int | None = Field(description="null for a watch time.")

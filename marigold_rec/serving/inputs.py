@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -133,11 +133,22 @@ class Inputs:
         return plain
 
 
-def column_kind(kind: pa.DataType) -> str:
-    """What must be alike in training and serving: numbers, text, or lists of them."""
+def column_kinds(schema: pa.Schema, names: Iterable[str]) -> dict[str, str]:
+    """`column_kind` of those of the columns that have one."""
+    kinds = {name: column_kind(schema.field(name).type) for name in names}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def column_kind(kind: pa.DataType) -> str | None:
+    """What must be alike in training and serving: numbers, text, or lists of them. None: a column
+    of nulls, which are neither.
+    """
     kind = plain_type(kind)
+    if pat.is_null(kind):
+        return None
     if is_list(kind):
-        return f"lists of {column_kind(kind.value_type)}"
+        inner = column_kind(kind.value_type)
+        return None if inner is None else f"lists of {inner}"
     return "text" if is_text(kind) or is_bytes(kind) else "numbers"
 
 

@@ -18,7 +18,7 @@ from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
 from marigold_rec.errors import CheckpointError
 from marigold_rec.training.objective import Objective
 from marigold_rec.training.row_resets import reset_rows
-from marigold_rec.transforms.row_bits import EVICTED_NAME, RowBits, read_row_bits
+from marigold_rec.transforms.row_bits import EVICTED_NAME, RowBits, read_night_bits
 
 _OPTIMIZERS = ("optimizer/dense.", "optimizer/sparse.")
 
@@ -62,8 +62,8 @@ def _evicted(config: Config) -> dict[Table, RowBits]:
     if life_cycle.rows is None or not life_cycle.evicting:
         return {}
     tables = config.tables
-    file = Path(life_cycle.rows) / EVICTED_NAME
-    found = read_row_bits(file, tables, needed=life_cycle.evicting)
+    folder = Path(life_cycle.rows)
+    found = read_night_bits(folder, EVICTED_NAME, tables, needed=life_cycle.evicting)
     return {table: found[table.name] for table in tables if table.name in found}
 
 

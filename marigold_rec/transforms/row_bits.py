@@ -15,10 +15,12 @@ import numpy as np
 
 from marigold_rec.config.tables import Table
 from marigold_rec.errors import CheckpointError
+from marigold_rec.transforms.file_list import require_listed
 from marigold_rec.transforms.npz import read_npz
 
 ADMITTED_NAME = "admitted.npz"
 EVICTED_NAME = "evicted.npz"
+_AGAIN = "do the night again with --from rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,15 @@ def row_bits_bytes(bits: Mapping[str, RowBits]) -> bytes:
     return file.getvalue()
 
 
+def read_night_bits(
+    folder: Path, name: str, tables: Iterable[Table], needed: Iterable[str]
+) -> dict[str, RowBits]:
+    """The file `name` of a night's `life_cycle.rows`, for which that folder vouches. Raises
+    CheckpointError as `read_row_bits` does, or where it does not."""
+    require_listed(folder / name, _AGAIN)
+    return read_row_bits(folder / name, tables, needed)
+
+
 def read_row_bits(
     file: Path, tables: Iterable[Table], needed: Iterable[str] = ()
 ) -> dict[str, RowBits]:
@@ -66,7 +77,7 @@ def read_row_bits(
     the `needed` ones are not there.
     """
     sizes = {table.name: table.rows for table in tables}
-    arrays = read_npz(file, "bits of rows", "do the night again with --from rows")
+    arrays = read_npz(file, "bits of rows", _AGAIN)
     names = [name.removesuffix(".bits") for name in arrays if name.endswith(".bits")]
     if missing := {f"{name}.rows" for name in names} - set(arrays):
         raise CheckpointError(f"{file}: is not one of ours: it lacks {', '.join(sorted(missing))}")

@@ -64,7 +64,10 @@ def test_what_changes_neither_model_nor_row_order_is_free(change: dict[str, Any]
         ({"data__batch_size": 32}, "data.batch_size: 64 then, 32 now"),
         ({"data__shuffle_rows": 0}, "data.shuffle_rows: 512 then, 0 now"),
         ({"data__weight": "price"}, "data.weight: None then, 'price' now"),
-        ({"model__expert_layers": [8]}, "model.expert_layers: [16, 8] then, [8] now"),
+        (
+            {"model__trunk__expert_layers": [8]},
+            "model.trunk.expert_layers: [16, 8] then, [8] now",
+        ),
         ({"optimizer__sparse": {"lr": 0.1}}, "optimizer.sparse.lr: 0.05 then, 0.1 now"),
         ({"balancer__probe__every_n_steps": 4}, "balancer.probe.every_n_steps: 3 then, 4 now"),
     ],

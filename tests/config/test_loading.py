@@ -57,8 +57,8 @@ def test_all_problems_at_once_and_each_once(tmp_path: Path):
         "data.train.dates: found [5]; it must have 2 entries",
         "features.country.values.0: found true; it must be text or an integer",
         "features.country.values.1: found null; it must be text or an integer",
-        "model.expert_layers.0: found 0; it must be at least 1",
-        "model.expert_layers.1: found 'x'; it must be an integer",
+        "model.trunk.expert_layers.0: found 0; it must be at least 1",
+        "model.trunk.expert_layers.1: found 'x'; it must be an integer",
         "balancer: found 'marigold'; it must be a mapping of keys to values",
     ]
 
@@ -79,8 +79,8 @@ def test_entries_are_named_or_numbered(tmp_path: Path):
         "features.a.kind: missing; give it one of hash, id, bucketize, vocab, dense",
         "features.2: found 3; it must be a mapping of keys to values",
         "features.b.clip.1: found 'b'; it must be a number",
-        "tasks.0.kind: missing; give it one of binary, watch_time",
-        "tasks.1.kind: found 'x'; known here: binary, watch_time",
+        "tasks.0.kind: missing; give it one of binary, duration",
+        "tasks.1.kind: found 'x'; known here: binary, duration",
     ]
 
 
@@ -108,7 +108,7 @@ def test_odd_values_are_refused_in_plain_words(tmp_path: Path, override: str, me
 
 
 def test_an_anchor_that_holds_itself(tmp_path: Path):
-    (found,) = problems(tmp_path, text=SMALL + "model: &m {name: *m}\n")
+    (found,) = problems(tmp_path, text=SMALL + "model: &m {trunk: *m}\n")
     assert found.endswith("config.yaml: an &anchor must not hold its own *alias")
 
 

@@ -26,7 +26,7 @@ SET = [
     ("run.name=", ("run", "name"), None),
     ("run.dir=[a, {b: 1}]", ("run", "dir"), ["a", {"b": 1}]),
     ("run.dir.deep.er=1", ("run", "dir", "deep", "er"), 1),  # null makes room for a section
-    ("model.trunk.name=ple", ("model", "name"), "ple"),
+    ("model.trunk.name=ple", ("model", "trunk", "name"), "ple"),
     ("features.user.rows=1", ("features", 0, "rows"), 1),
     ("features.0.rows=1", ("features", 0, "rows"), 1),
     ("features.2=x", ("features", 2), "x"),  # an index goes before a name
@@ -52,7 +52,7 @@ def test_later_overrides_see_earlier_ones():
     for override in ("features.0.name=who", "features.who.rows=5", "model.trunk.experts=2"):
         apply_override(found, override)
     assert found["features"][0] == {"name": "who", "rows": 5}
-    assert found["model"] == {"experts": 2}
+    assert found["model"] == {"trunk": {"experts": 2}}
 
 
 REFUSED = [

@@ -112,6 +112,7 @@ def test_invalid_labels_are_counted_and_not_averaged(tmp_path: Path):
     table = table.set_column(index, "click", pa.array(clicks, pa.int8()))
     found = profiled(table, tmp_path).labels["ctr"]
     assert (found.invalid, found.observed) == (7, 93)
+    assert found.invalid_example == 7
     assert found.mean == pytest.approx(np.mean(clicks[7:]))
 
 

@@ -178,6 +178,19 @@ def test_one_class_is_refused_even_on_the_first_night(rate: float):
     assert judged(night(0, labels={"ctr": label(rate)}), [], both_classes=False).publish
 
 
+@pytest.mark.parametrize(("observed", "rate"), [(1000, 0.0), (0, 0.0)])
+def test_invalid_labels_are_counted_and_shown_where_valid_ones_are_missing(
+    observed: int, rate: float
+):
+    """A label of 0.9999999 is no 1: who reads of missing ones alone looks at the wrong place."""
+    bad = label(rate, observed, invalid=618, invalid_example=0.9999999)
+    verdict = judged(night(0, labels={"ctr": bad}), [])
+    assert not verdict.publish
+    assert any("618" in reason and "0.9999999" in reason for reason in verdict.reasons)
+    fine = judged(night(0, labels={"ctr": label(rate, observed)}), [])
+    assert not any("invalid" in reason for reason in fine.reasons)
+
+
 def with_column(profile: Profile, name: str, column: Any) -> Profile:
     return profile.model_copy(update={"columns": {**profile.columns, name: column}})
 

@@ -105,14 +105,14 @@ BAD = [
     set_to("features.user.rowz=3", "features.user.rowz: unknown key; did you mean 'rows'?"),
     set_to("optimiser.dense.lr=1e-3", "optimiser: unknown key; did you mean 'optimizer'?"),
     set_to("speed=3", f"speed: unknown key; known here: {SECTIONS}"),
-    set_to("model.trunk.name=mmoo", "model.name: found 'mmoo'; did you mean 'mmoe'?"),
+    set_to("model.trunk.name=mmoo", "model.trunk.name: found 'mmoo'; did you mean 'mmoe'?"),
     set_to(
         "tasks.ctr.kind=regression",
-        "tasks.ctr.kind: found 'regression'; known here: binary, watch_time",
+        "tasks.ctr.kind: found 'regression'; known here: binary, duration",
     ),
     set_to(
         "model={trunk: {experts: 4}}",
-        "model.name: missing; give it one of shared_bottom, mmoe, ple",
+        "model.trunk.name: missing; give it one of shared_bottom, mmoe, ple",
     ),
     set_to("tasks.0={name: ctr, kind: binary}", "tasks.ctr.label: missing; give it a value"),
     # Wrong types and values.

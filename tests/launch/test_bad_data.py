@@ -327,7 +327,9 @@ BEFORE_TRAINING = [
     Bad(
         id_is_a_float,
         f"{TRAIN_SPLIT}: features.item: column 'item' is double; an id feature needs an integer "
-        "or a list of integers",
+        "or a list of integers; floats lose ids beyond 2**53 and differ from integers: write the "
+        'column as a nullable integer (pandas makes floats of integers with gaps: '
+        '.astype("Int64") before it writes)',
     ),
     Bad(
         label_is_text,

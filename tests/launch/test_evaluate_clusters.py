@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from data_pipelines.catalog import Catalog, scan
+from data_pipelines.evaluation_columns import columns_of
 from launch.evaluating.arguments import parse_arguments
-from launch.evaluating.clusters import cluster_codes, columns_of, null_warnings, slicings_of
+from launch.evaluating.clusters import cluster_codes, null_warnings, slicings_of
 from launch.evaluating.training_log import training_log
 from marigold_rec.analysis.score_files import ScoreFiles, ScoreWriter
 from marigold_rec.config.schema import EvaluationConfig

@@ -162,7 +162,7 @@ def test_another_config_is_refused_and_named(again: Path) -> None:
         )  # fmt: skip
         assert codes(ended) == [5, 5]
         assert "was saved under another config:\n" in ended[0].said
-        assert "\nfeatures.user.rows: 401 then, 400 now\nmodel.experts: 3 then, 5 now\n" in (
+        assert "\nfeatures.user.rows: 401 then, 400 now\nmodel.trunk.experts: 3 then, 5 now\n" in (
             ended[0].said
         )
         assert "logging" not in ended[0].said, "a setting that is free to change"

@@ -18,7 +18,7 @@ from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
 from marigold_rec.sealed import sealed
 from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Precision, file_entry
-from marigold_rec.serving.inputs import column_kind
+from marigold_rec.serving.inputs import column_kinds
 from marigold_rec.serving.writing import write_artefact
 from models import build_embeddings, build_network
 from tests.support.runs import click_log, config_tree
@@ -67,9 +67,7 @@ class Model:
             outputs=outputs_of(config.tasks, self.network.extra_columns),
             sequences=config.sequence_features,
             features=config.features,
-            columns={
-                f.source: column_kind(trained_on.field(f.source).type) for f in config.features
-            },
+            columns=column_kinds(trained_on, [f.source for f in config.features]),
             tables={}, step=3, run="test", config_hash="0", schema_hash=None, versions={}, files={},
         )  # fmt: skip
         program = export_dense(self.network)

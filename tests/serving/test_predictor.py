@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import pytest
 import torch
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from marigold_rec.errors import DataError
+from launch.exporting.outputs import outputs_of
+from marigold_rec.config.names import NAME_PATTERN
+from marigold_rec.config.tasks import BinaryTask
+from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.serving import Predictor
 from marigold_rec.transforms import FeatureTransforms
 from tests.serving.artefacts import Model, small_config
@@ -103,9 +107,26 @@ def test_a_sequence_goes_through_the_same_encoder(tmp_path: Path, encoder: dict[
 
 def test_a_conversion_over_all_rows_is_the_product(predictor: Predictor) -> None:
     found = predictor.predict(click_log(40))
-    assert list(found) == ["ctr", "cvr", "cvr over all rows", "watch_time"]
-    assert found["cvr over all rows"].tobytes() == (found["ctr"] * found["cvr"]).tobytes()
+    assert list(found) == ["ctr", "cvr", "cvr_over_all_rows", "watch_time"]
+    assert found["cvr_over_all_rows"].tobytes() == (found["ctr"] * found["cvr"]).tobytes()
     assert (found["watch_time"] >= 0).all()
+
+
+def test_outputs_are_called_as_columns_are(predictor: Predictor) -> None:
+    """Without blanks, which SQL and frames would have to quote."""
+    assert [name for name in predictor.outputs if not re.fullmatch(NAME_PATTERN, name)] == []
+
+
+def test_two_outputs_of_one_name_are_refused() -> None:
+    ctr = BinaryTask(name="ctr", kind="binary", label="click")
+    cvr = BinaryTask(name="cvr", kind="binary", label="conversion", given="ctr")
+    taken = BinaryTask(name="cvr_over_all_rows", kind="binary", label="purchase")
+    with pytest.raises(ConfigError, match=r"'cvr_over_all_rows'.*rename"):
+        outputs_of((ctr, cvr, taken), ())
+    with pytest.raises(ConfigError, match=r"'ctr_p90'.*rename"):
+        outputs_of(
+            (ctr, BinaryTask(name="ctr_p90", kind="binary", label="click")), [("ctr", "p90")]
+        )
 
 
 def test_one_row_has_the_same_bits_from_every_form(predictor: Predictor) -> None:
@@ -176,6 +197,21 @@ def test_a_null_is_what_it_was_in_training(predictor: Predictor, model: Model) -
         "missing/user": 1, "missing/item": 1, "missing/history": 1, "missing/price_band": 1,
         "missing/price": 1,
     }  # fmt: skip
+
+
+def test_a_column_that_held_no_value_in_training_may_be_of_any_kind(
+    predictor: Predictor, model: Model, tmp_path: Path
+) -> None:
+    """A column of type null, or of lists of it, was neither numbers nor text."""
+    trained_on = click_log(1).schema
+    for name, kind in (("user", pa.null()), ("history", pa.list_(pa.null()))):
+        trained_on = trained_on.set(trained_on.get_field_index(name), pa.field(name, kind))
+    of_nulls = Predictor(model.export(tmp_path / "artefact", schema=trained_on))
+    for user in (5, "5"):
+        found = of_nulls.predict([FIRST | {"user": user}])
+        assert np.isfinite(found["ctr"]).all()
+    with pytest.raises(DataError, match=r"'user' is .*text.*in training it was numbers"):
+        predictor.predict([FIRST | {"user": "5"}])
 
 
 def test_a_row_of_single_values(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from marigold_rec.errors import CheckpointError
 from marigold_rec.sharding.initialize import table_rows
 from marigold_rec.training.state import TrainState
 from marigold_rec.training.warm_start import plan_lines
+from marigold_rec.transforms.file_list import write_file_list
 from marigold_rec.transforms.row_bits import RowBits, row_bits_bytes
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, click_log, config_tree, with_run, write_config
@@ -94,6 +95,7 @@ def _new(
     rows = runs / "rows"
     rows.mkdir(parents=True)
     (rows / "evicted.npz").write_bytes(row_bits_bytes({"user": RowBits.of(evicted)}))
+    write_file_list(rows)
     new = tree | {
         "run": {**tree["run"], "dir": str(runs), "seed": 9},
         "sharding": {"tables": {"user": sharding}},
@@ -138,7 +140,7 @@ def test_exactly_the_evicted_rows_begin_anew(
     assert lines[-1] == f"  evicted  tables.user: {evicted.sum()} rows begin anew"
 
 
-@pytest.mark.parametrize("what", ["missing", "of another size"])
+@pytest.mark.parametrize("what", ["missing", "of another size", "another night's"])
 def test_bits_that_do_not_fit_are_refused_on_all_ranks(
     setting: tuple[Path, dict[str, Any]], tmp_path: Path, what: str
 ) -> None:
@@ -154,6 +156,9 @@ def test_bits_that_do_not_fit_are_refused_on_all_ranks(
     )
     if what == "missing":
         (tmp_path / "new" / "rows" / "evicted.npz").unlink()
+    if what == "another night's":
+        others = row_bits_bytes({"user": RowBits.of(np.ones(ROWS, bool))})
+        (tmp_path / "new" / "rows" / "evicted.npz").write_bytes(others)
     run_ranks(_train, 2, old, init_group=False)
     with pytest.raises(CheckpointError, match=r"evicted.npz: .*do the night again with --from"):
         run_ranks(_start, 2, old, new, init_group=False)

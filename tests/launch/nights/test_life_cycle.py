@@ -24,6 +24,7 @@ from marigold_rec.config.loading import config_from
 from marigold_rec.serving import Predictor
 from marigold_rec.sharding.initialize import table_rows
 from marigold_rec.transforms import FeatureTransforms
+from marigold_rec.transforms.file_list import write_file_list
 from marigold_rec.transforms.hashing import HashRows
 from marigold_rec.transforms.row_bits import read_row_bits
 from tests.launch.nights.test_nights import (
@@ -47,7 +48,7 @@ OFF = {
     "data": {"min_rows_share": None, "max_label_shift": None, "max_observed_shift": None},
     "drift": {"max_psi": None, "max_score_psi": None, "max_score_ratio": None},
     "defaults": {"binary": {"auc": None, "ne": None, "calibration": None},
-                 "watch_time": {"xauc": None}},
+                 "duration": {"xauc": None}},
 }  # fmt: skip
 
 
@@ -212,6 +213,7 @@ def test_the_bits_go_with_the_checkpoint_and_others_are_refused(
     # The rows of the first night: the run must not go on with them.
     own = folder / "rows" / "admitted.npz"
     own.write_bytes((night(config, 2) / "rows" / "admitted.npz").read_bytes())
+    write_file_list(own.parent)
     tables = config_from(manifest.config, (), where="").tables
     assert read_row_bits(own, tables)["user"].count != expected()["admitted"].sum()
     ended = python(

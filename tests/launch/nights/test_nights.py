@@ -273,7 +273,7 @@ def test_a_model_of_poisoned_labels_is_refused_and_the_night_can_be_judged_again
     ended = nightly(
         config, "--date", day(3), "--from", "gate", *off,
         "nightly.gate.defaults={binary: {auc: null, ne: null, calibration: null}, "
-        "watch_time: {xauc: null}}",
+        "duration: {xauc: null}}",
         "nightly.gate.drift={max_psi: null, max_score_ratio: null, max_score_psi: null}",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -246,7 +246,7 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "export": None,
         "recalibration": {"nights": 3, "min_positives": 1, "max_offset": 5.0},
         "gate": {"defaults": {"binary": {"auc": None, "ne": None, "calibration": None},
-                              "watch_time": {"xauc": None}},
+                              "duration": {"xauc": None}},
                  "drift": {"max_score_psi": None, "max_score_ratio": None}},
     }  # fmt: skip
     config = write_config(tree, folder / "config.yaml")

@@ -151,7 +151,9 @@ def test_again_is_the_same_and_a_night_that_was_stopped_leaves_nothing(
     nights = Nights(log, tmp_path)
     one, first = nights.night(1, 2, None)
     before = {p.name: p.read_bytes() for p in first.rows.iterdir()}
-    assert set(before) == {"user.npz", "evicted.npz", "admitted.npz", "facts.json"}
+    assert set(before) == {
+        "user.npz", "evicted.npz", "admitted.npz", "facts.json", "sha256.json"
+    }  # fmt: skip
     calls = iter([False, True])
     with pytest.raises(StoppedError):
         nights.night(1, 2, None, is_stopped=lambda: next(calls))
@@ -160,9 +162,13 @@ def test_again_is_the_same_and_a_night_that_was_stopped_leaves_nothing(
     assert {p.name: p.read_bytes() for p in first.rows.iterdir()} == before
     assert not (first.path / ".rows.partial").exists()
     _, second = nights.night(3, 3, one)
-    (second.rows / "user.npz").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="the history of rows can't be read"):
-        nights.night(4, 4, second.plan)
+    own = (second.rows / "user.npz").read_bytes()
+    for other in (b"damaged", (first.rows / "user.npz").read_bytes()):
+        (second.rows / "user.npz").write_bytes(other)
+        with pytest.raises(CheckpointError, match=r"user.npz: its sha256 .*move .*rows away"):
+            nights.night(4, 4, second.plan)
+    (second.rows / "user.npz").write_bytes(own)
+    nights.night(4, 4, second.plan)
 
 
 def test_a_base_without_a_history_gets_it_from_the_days_of_its_nights(
