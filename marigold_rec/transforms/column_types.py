@@ -27,8 +27,9 @@ def feature_type_problems(features: Iterable[FeatureSettings], schema: pa.Schema
         found = plain_type(schema.field(column).type)
         if not _accepts(feature, found):
             problems.append(
-                f"features.{feature.name}: column {column!r} is {found}; kind {feature.kind} "
-                f"needs {kind_of(feature).wants(feature)}{_hint(feature, found)}"
+                f"features.{feature.name}: column {column!r} is {found}; "
+                f"{_article(feature.kind)} {feature.kind} feature needs "
+                f"{kind_of(feature).wants(feature)}{_hint(feature, found)}"
             )
     return problems
 
@@ -54,3 +55,7 @@ def _hint(feature: FeatureSettings, column_type: pa.DataType) -> str:
         "; floats lose ids beyond 2**53 and differ from integers: write the column as a nullable "
         'integer (pandas makes floats of integers with gaps: .astype("Int64") before it writes)'
     )
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

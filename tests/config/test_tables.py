@@ -104,16 +104,16 @@ CONTRADICTIONS: list[tuple[list[dict[str, Any]], str]] = [
             {"table": "t", "kind": "vocab", "values": ["a", "b"]},
             {"table": "t", "kind": "vocab", "values": ["b", "a"]},
         ],
-        "table 't': features f0, f1 share it with different values: one row would mean several "
-        "things; give them the same values, or tables of their own",
+        "table 't': features f0, f1 share it with different settings (boundaries, values): "
+        "one row would mean several things; give them the same, or tables of their own",
     ),
     (
         [
             {"table": "t", "kind": "bucketize", "boundaries": [1.0]},
             {"table": "t", "kind": "bucketize", "boundaries": [1.0, 2.0]},
         ],
-        "table 't': features f0, f1 share it with different boundaries: one row would mean several "
-        "things; give them the same boundaries, or tables of their own",
+        "table 't': features f0, f1 share it with different settings (boundaries, values): "
+        "one row would mean several things; give them the same, or tables of their own",
     ),
 ]
 

@@ -165,8 +165,8 @@ TYPE_PROBLEMS = [
     ("id", {"rows": 3}, pa.float64(), "is double; an id feature needs an integer or a list"),
     ("id", {"rows": 3}, pa.string(), "is string; an id feature needs an integer"),
     ("bucketize", {"boundaries": [1]}, pa.string(), "is string; a bucketize feature needs a num"),
-    ("vocab", {"values": ["a"]}, pa.int8(), "is int8; a vocab feature with such values needs a s"),
-    ("vocab", {"values": [1]}, pa.string(), "is string; a vocab feature with such values needs an"),
+    ("vocab", {"values": ["a"]}, pa.int8(), "is int8; a vocab feature needs a string"),
+    ("vocab", {"values": [1]}, pa.string(), "is string; a vocab feature needs an integer"),
     ("hash", {"rows": 3}, pa.list_(pa.list_(pa.int8())), "a hash feature needs an integer"),
     ("hash", {"rows": 3}, pa.timestamp("ms"), r"is timestamp\[ms\]; a hash feature needs"),
 ]
