@@ -46,7 +46,8 @@ def _of_tasks(tasks: Any) -> Iterator[str]:
         for key in task:
             if key in _TASK:
                 yield f"{where}.{key} has moved to {where}.{_TASK[key]}"
-        before = named_by_label.get(_text(task.get("observed_if")))
+        condition = _text(task.get("observed_if"))
+        before = None if condition is None else named_by_label.get(condition)
         if before is not None and task.get("given") is None and has_classes(task.get("kind")):
             yield (
                 f"{where}.observed_if: {task['observed_if']} is the label of task {before}: write "

@@ -11,7 +11,15 @@ import pytest
 
 from data_pipelines.catalog import scan, schema_hash
 from marigold_rec.checkpoint import read_manifest
-from tests.support.launches import PATIENT, checkpoints, codes, launch_train, summary, train_main
+from tests.support.launches import (
+    PATIENT,
+    checkpoints,
+    codes,
+    launch_train,
+    strict_json,
+    summary,
+    train_main,
+)
 from tests.support.ranks import run_ranks
 from tests.support.runs import click_log, default_setup, write_days
 
@@ -151,9 +159,13 @@ def test_resume_from_a_path_goes_on_from_there(again: Path) -> None:
     assert "step-000000006" in checkpoints(run)
 
 
+_OF_EVERY_START = (".lock", "logs/rank-1.log", "summary.json")
+"""What a start writes even if it is refused: summary.json says how the last one ended."""
+
+
 def test_another_config_is_refused_and_named(again: Path) -> None:
     run = again.parent / "runs/test"
-    before = {n: t for n, t in _files(run).items() if n not in (".lock", "logs/rank-1.log")}
+    before = {n: t for n, t in _files(run).items() if n not in _OF_EVERY_START}
     for resume in ("auto", str(run / "checkpoints/step-000000002")):
         ended = launch_train(
             again, *_FEW, "model.trunk.experts=5", "features.user.rows=400",
@@ -167,6 +179,8 @@ def test_another_config_is_refused_and_named(again: Path) -> None:
         )
         assert "logging" not in ended[0].said, "a setting that is free to change"
         assert _files(run).items() >= before.items(), "the refused start has touched the run"
+        summary = strict_json((run / "summary.json").read_text())
+        assert (summary["status"], summary["exit_code"]) == ("failed", 5)
 
 
 def test_other_training_files_are_refused(config: Path) -> None:
