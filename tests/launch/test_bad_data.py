@@ -328,7 +328,7 @@ BEFORE_TRAINING = [
         id_is_a_float,
         f"{TRAIN_SPLIT}: features.item: column 'item' is double; an id feature needs an integer "
         "or a list of integers; floats lose ids beyond 2**53 and differ from integers: write the "
-        'column as a nullable integer (pandas makes floats of integers with gaps: '
+        "column as a nullable integer (pandas makes floats of integers with gaps: "
         '.astype("Int64") before it writes)',
     ),
     Bad(
