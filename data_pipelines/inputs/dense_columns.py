@@ -19,6 +19,7 @@ from data_pipelines.profile.moments import Moments
 from data_pipelines.profile.sample import PlaceSample
 from marigold_rec.config.features import DenseFeature, DenseSettings, Standardize
 from marigold_rec.transforms import float64_values, lone_array
+from marigold_rec.transforms.arrow_types import is_number
 from marigold_rec.transforms.dense import MAX_DENSE, dense_values
 
 _LEAST_SPREAD = 0.01
@@ -71,6 +72,8 @@ class DenseTally:
         self._moments.add(values_N.astype(np.float64))
         is_large_N = np.abs(values_N) > MAX_DENSE
         self._beyond += int(np.count_nonzero(is_large_N))
+        if not (is_number(array.type) or pat.is_boolean(array.type)):
+            return  # a kind that makes its number of something else, of a list say
         self._large.add(array.filter(pa.array(is_large_N)).drop_null())
         self._examples.add(array.drop_null())
         numbers = float64_values(array)
