@@ -13,7 +13,16 @@ from typing import Literal
 
 from torch import nn
 
-Axis = Literal["output", "input"] | None
+
+@dataclass(frozen=True)
+class ExpertsOf:
+    """An axis of experts: `each` of every output in turn, then `shared` ones."""
+
+    each: int
+    shared: int
+
+
+Axis = Literal["output", "input"] | ExpertsOf | None
 """output: one entry, or the same number of entries, per output of the network (so per task);
 input: the columns that the stage reads; None: nothing that an entry could be named by."""
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from marigold_rec.axes import Axes, axes_of, members_of, state_members
+from marigold_rec.axes import Axes, Axis, ExpertsOf, axes_of, members_of, state_members
 from marigold_rec.contracts import Encoder, Head, Interaction, LossTerm, Trunk
 from marigold_rec.inputs import InputLayout, Inputs, Slot, slots_of
 
@@ -149,9 +149,11 @@ class Network(nn.Module):
             for name, axes in axes_of(self).items()
         }
 
-    def _entries(self, parameter: str, axis: str | None, size: int) -> Entries | None:
+    def _entries(self, parameter: str, axis: Axis, size: int) -> Entries | None:
         if axis is None:
             return None
+        if isinstance(axis, ExpertsOf):
+            return (*((name, axis.each) for name in self.output_names), ("", axis.shared))
         if axis == "output":
             each = size // len(self.output_names)
             return tuple((name, each) for name in self.output_names)

@@ -24,11 +24,19 @@ class Gates(nn.Module):
         *,
         stack: Axis = None,
         reads: Axis = None,
+        mixes: Axis = None,
     ) -> None:
-        """`stack`, `reads`: the meanings of T and I (marigold_rec.axes)."""
+        """`stack`, `reads`, `mixes`: the meanings of T, I and E (marigold_rec.axes)."""
         super().__init__()
         self.select = StackedLinear(
-            num_readers, in_width, num_experts, bias=False, init="xavier", stack=stack, reads=reads
+            num_readers,
+            in_width,
+            num_experts,
+            bias=False,
+            init="xavier",
+            stack=stack,
+            reads=reads,
+            gives=mixes,
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from marigold_rec.axes import Axis
+from marigold_rec.axes import Axis, ExpertsOf
 from marigold_rec.config.names import Width
 from marigold_rec.config.section import Section
 from models.gates import Gates, mix_own, mix_shared
@@ -109,11 +109,10 @@ class CGC(nn.Module):
         self.task_gates = Gates(
             num_outputs, in_width, self.per_output + num_shared, stack="output", reads=reads
         )
-        # Its experts are those of all tasks: no axis of it is the tasks' alone.
+        everyone = num_outputs * self.per_output + num_shared
+        mixes = ExpertsOf(self.per_output, num_shared)
         self.shared_gate = (
-            None
-            if is_last
-            else Gates(1, in_width, num_outputs * self.per_output + num_shared, reads=reads)
+            None if is_last else Gates(1, in_width, everyone, reads=reads, mixes=mixes)
         )
 
     def forward(self, own: Tensor, shared_BI: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -25,7 +25,7 @@ class StackedLinear(nn.Module):
     initialised by itself with its own fan-in I, exactly as G separate nn.Linear would be; a stack
     initialised whole would take G*I or G*O for a fan and start too small. Biases start at 0.
 
-    `stack`, `reads` and `is_shared` say what the axes G and I mean (marigold_rec.axes).
+    `stack`, `reads` and `gives` say what the axes G, I and O mean (marigold_rec.axes).
     """
 
     def __init__(
@@ -38,13 +38,14 @@ class StackedLinear(nn.Module):
         init: Literal["kaiming", "xavier"] = "kaiming",
         stack: Axis = None,
         reads: Axis = None,
+        gives: Axis = None,
         is_shared: bool | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_stacked, out_width, in_width))
-        state_axes(self, "weight", stack, None, reads, is_shared=is_shared)
+        state_axes(self, "weight", stack, gives, reads, is_shared=is_shared)
         self.bias = nn.Parameter(torch.empty(num_stacked, out_width)) if bias else None
-        state_axes(self, "bias", stack, None, is_shared=is_shared)
+        state_axes(self, "bias", stack, gives, is_shared=is_shared)
         self._init: Literal["kaiming", "xavier"] = init
         self.reset_parameters()
 

@@ -30,8 +30,13 @@ class Dot(nn.Module):
     def __init__(self, settings: DotSettings, slots: Sequence[Slot]) -> None:
         super().__init__()
         self.fields = Fields(slots, settings.width)
-        num_slots = len(self.fields)
-        self.slots = (*slots, Slot("dot", width_of(slots), num_slots * (num_slots - 1) // 2))
+        names = self.fields.names
+        # Named by their pair, so that a warm start finds them when the features' order changes.
+        pairs = [
+            " x ".join(sorted((names[i], names[j]))) for i in range(len(names)) for j in range(i)
+        ]
+        start = width_of(slots)
+        self.slots = (*slots, *(Slot(pair, start + i, 1) for i, pair in enumerate(pairs)))
 
     def forward(self, x_BI: Tensor) -> Tensor:
         """x_B(I+P)."""

@@ -27,8 +27,10 @@ class Fields(nn.Module):
         )
         self.project = state_members(project, [slot.name for slot in self._slots])
 
-    def __len__(self) -> int:
-        return len(self._slots)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features, in the order of their vectors."""
+        return tuple(slot.name for slot in self._slots)
 
     def forward(self, x_BI: Tensor) -> Tensor:
         parts = [

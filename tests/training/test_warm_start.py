@@ -29,12 +29,13 @@ def _feature(tree: dict[str, Any], name: str) -> dict[str, Any]:
     return next(f for f in tree["features"] if f["name"] == name)
 
 
-def _setup(folder: Path, change: Change) -> tuple[Path, Path]:
+def _setup(folder: Path, change: Change, base: Change) -> tuple[Path, Path]:
     data = write_days(
         folder / "log",
         {"2024-01-01": click_log(1500), "2024-01-02": click_log(700, seed=1)},
     )
     old = config_tree(data, folder / "old")
+    base(old)
     new = copy.deepcopy(old) | {"run": {**old["run"], "dir": str(folder / "new"), "seed": 9}}
     change(new)
     return write_config(old, folder / "old.yaml"), write_config(new, folder / "new.yaml")
@@ -73,10 +74,10 @@ def _start(old: Path, new: Path) -> tuple[list[str], dict[str, Tensor], dict[str
 
 
 def _run(
-    folder: Path, change: Change, num_ranks: int = 2
+    folder: Path, change: Change, num_ranks: int = 2, base: Change | None = None
 ) -> tuple[dict[str, Tensor], list[str], dict[str, Tensor], dict[str, Tensor]]:
-    """(what was, the printed plan, before the start, after it), of rank 0."""
-    old, new = _setup(folder, change)
+    """(what was, the printed plan, before the start, after it), of rank 0. `base`: of both."""
+    old, new = _setup(folder, change, base or _nothing)
     was = run_ranks(_train, num_ranks, old, init_group=False)
     found = run_ranks(_start, num_ranks, old, new, init_group=False)
     was[0]["predictions"] = torch.cat([w["predictions"] for w in was])
@@ -120,12 +121,29 @@ def test_a_hashed_table_that_grew_to_a_multiple_keeps_every_id(tmp_path: Path) -
     assert any("resized  tables.user" in x and f"{rows}x" in x for x in lines), lines
 
 
-def test_tasks_and_features_follow_their_names(tmp_path: Path) -> None:
+_STAGES = {
+    "mmoe": {"trunk": {"name": "mmoe", "experts": 3, "expert_layers": [16, 8]}},
+    "ple, whose shared gates mix the experts of all tasks": {
+        "trunk": {"name": "ple", "levels": 2, "task_experts": 2, "expert_layers": [8]}
+    },
+    "a sequence and interactions": {
+        "sequences": {"history": {"name": "target_attention", "query": ["user"]}},
+        "interactions": [{"name": "dcn_v2", "rank": 4}, {"name": "dot", "width": 4}],
+        "trunk": {"name": "shared_bottom", "bottom_layers": [8]},
+    },
+}
+
+
+@pytest.mark.parametrize("stages", _STAGES)
+def test_tasks_and_features_follow_their_names(tmp_path: Path, stages: str) -> None:
     def shuffle(tree: dict[str, Any]) -> None:
         tree["tasks"] = [tree["tasks"][0], tree["tasks"][2], tree["tasks"][1]]  # ctr is given
         tree["features"] = tree["features"][::-1]
 
-    was, lines, _, after = _run(tmp_path, shuffle)
+    def same(tree: dict[str, Any]) -> None:
+        tree["model"] = _STAGES[stages] | {"tower_layers": [8]}
+
+    was, lines, _, after = _run(tmp_path, shuffle, base=same)
     torch.testing.assert_close(
         after["predictions"], was["predictions"][:, [0, 2, 1]], rtol=1e-5, atol=1e-6
     )
