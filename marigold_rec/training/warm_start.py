@@ -51,7 +51,8 @@ def warm_start(
         placed |= dict(_optimizer_loads(plan, tensors, saved))
     evicted = on_every_rank(lambda: _evicted(now), ranks.control)
     store.load(found, placed)
-    objective.starts_heads = False
+    if found.manifest.has_begun:
+        objective.starts_heads = False
     for table, bits in evicted.items():
         reset_rows(tensors, table, now.run.seed, bits)
     return dataclasses.replace(plan, reset={t.name: bits.count for t, bits in evicted.items()})

@@ -142,11 +142,13 @@ def test_a_stop_before_the_first_step_leaves_all_that_begins_with_it(
     ended = launch_train(config, *settings, num_ranks=num_ranks, faults=(at_once,))
     assert codes(ended) == [143] * num_ranks
     assert checkpoints(run) == ["step-000000000"]
-    for name in ("test", "undisturbed"):
-        again = launch_train(config, *settings, f"run.name={name}", num_ranks=num_ranks)
+    warm = ("run.name=warm", f"warm_start.path={run}")
+    for begin in (warm, ("run.name=test",), ("run.name=undisturbed",)):
+        again = launch_train(config, *settings, *begin, num_ranks=num_ranks)
         assert codes(again) == [0] * num_ranks
     last = "checkpoints/step-000000003"
-    assert_same_tensors(
-        checkpoint_tensors(run / last, tmp_path),
-        checkpoint_tensors(tmp_path / "runs/undisturbed" / last, tmp_path),
-    )
+    undisturbed = checkpoint_tensors(tmp_path / "runs/undisturbed" / last, tmp_path)
+    for name in ("test", "warm"):
+        assert_same_tensors(
+            checkpoint_tensors(tmp_path / "runs" / name / last, tmp_path), undisturbed
+        )
