@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -57,8 +56,9 @@ def start_ranks(config: Config) -> Iterator[Ranks]:
     Without torchrun (no RANK in the environment) the process is the only rank. Collective: call on
     every rank.
     """
-    if "RANK" not in os.environ:
-        _become_only_rank()
+    is_alone = "RANK" not in os.environ
+    if is_alone:
+        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
@@ -75,6 +75,10 @@ def start_ranks(config: Config) -> Iterator[Ranks]:
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=world_size, timeout=timeout
         )
+    elif is_alone:
+        # No port: one that was free a moment ago may be another run's by now.
+        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
     else:
         dist.init_process_group(backend, timeout=timeout)
     try:
@@ -134,13 +138,3 @@ def _device(wanted: str, local_rank: int) -> torch.device:
             "here; start no more ranks per node than there are devices"
         )
     return torch.device("cuda", local_rank)
-
-
-def _become_only_rank() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.environ.update(
-        RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1",
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-    )  # fmt: skip

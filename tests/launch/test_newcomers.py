@@ -32,8 +32,8 @@ def _dense(*names: str) -> list[dict[str, Any]]:
     return [{"name": name, "kind": "dense"} for name in names]
 
 
-def _task(label: str, observed_if: str | None = None) -> dict[str, Any]:
-    return {"name": label, "kind": "binary", "label": label, "observed_if": observed_if}
+def _task(label: str, **settings: str) -> dict[str, Any]:
+    return {"name": label, "kind": "binary", "label": label, **settings}
 
 
 def _config(
@@ -60,7 +60,9 @@ def _hillstrom(folder: Path) -> Path:
         _vocab("channel", "Web", "Phone", "Multi"),
         _vocab("segment", "Mens Email", "Womens Email", "No Email"),
     ]
-    return _config("hillstrom", folder, features, [_task("visit"), _task("conversion", "visit")])
+    return _config(
+        "hillstrom", folder, features, [_task("visit"), _task("conversion", given="visit")]
+    )
 
 
 def _warnings(ended: Ended) -> dict[str, str]:
@@ -121,7 +123,9 @@ def test_ids_as_numbers_and_labels_of_one_class_of_yandex(tmp_path: Path) -> Non
         _hash("serp", 100_000, pooling="mean"),
         *_dense("doc", "pos"),
     ]
-    said = _dry_run(_config("yandex", tmp_path, features, [_task("click", "last_click")]))
+    said = _dry_run(
+        _config("yandex", tmp_path, features, [_task("click", observed_if="last_click")])
+    )
     assert said.keys() == {"features.doc", "tasks.click", "run.epochs"}
     assert "kind: hash" in said["features.doc"]
     assert "observed labels are 1 " in said["tasks.click"]

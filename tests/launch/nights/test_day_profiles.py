@@ -70,7 +70,7 @@ def test_a_day_that_was_written_again_counts_as_it_was_first(log: Path) -> None:
 
 def test_other_columns_are_another_profile(log: Path) -> None:
     profiles(log).of(day(1))
-    profiles(log, "tasks.ctr.label=conversion").of(day(1))
+    profiles(log, "tasks.cvr.label=watch_s").of(day(1))
     assert len(list((log.parent / "root/profiles").iterdir())) == 2
 
 
