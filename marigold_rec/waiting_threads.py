@@ -3,8 +3,8 @@
 Most operators of a step take microseconds, and torch's OpenMP runtime (libgomp, on Linux) lets its
 threads spin up to about 3 ms for the next one. Alone that saves wake-ups. Beside a busy process it
 burns the time slices that the thread with the work waits for: beside two busy loops a training kept
-6 % of its speed. SPIN_COUNT is some tens of microseconds: as long as the gap between two operators,
-and short against a time slice (benchmarks/results/busy_neighbour.md).
+6 % of its speed. SPIN_COUNT is some hundred microseconds: longer than the gap between two
+operators, and short against a time slice (benchmarks/results/busy_neighbour.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
-SPIN_COUNT = 1000
+SPIN_COUNT = 10_000
 
 
 def limit_spinning(environment: MutableMapping[str, str] | None = None) -> None:
