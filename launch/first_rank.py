@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
+import signal
+import threading
 from typing import Any, NoReturn
 
 # Ranks start seconds apart on a busy machine.
@@ -17,9 +18,15 @@ def rank_of_environment() -> int:
 
 
 def let_first_rank_speak() -> None:
-    """torchrun kills all ranks when the first of them has left: the others wait before they go."""
+    """torchrun stops all ranks when the first of them has left: the others wait before they go.
+
+    Its SIGTERM ends the wait, and not the process, which then ends with its own exit code: where
+    this rank was the first to fail, torchrun shows that code as the cause.
+    """
     if rank_of_environment() != 0 and "TORCHELASTIC_RUN_ID" in os.environ:
-        time.sleep(_FOR_FIRST_RANK_S)
+        is_stopped = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: is_stopped.set())
+        is_stopped.wait(_FOR_FIRST_RANK_S)
 
 
 class Parser(argparse.ArgumentParser):

@@ -20,6 +20,7 @@ from marigold_rec.config.schema import Config
 from marigold_rec.errors import ConfigError, MarigoldError
 
 _POLL_S = 0.05
+_ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,18 @@ def start_ranks(config: Config) -> Iterator[Ranks]:
     """
     is_alone = "RANK" not in os.environ
     if is_alone:
-        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+        os.environ.update(_ALONE)
+    try:
+        yield _joined(config, is_alone)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        if is_alone:
+            for name in _ALONE:
+                del os.environ[name]
+
+
+def _joined(config: Config, is_alone: bool) -> Ranks:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
@@ -81,14 +93,11 @@ def start_ranks(config: Config) -> Iterator[Ranks]:
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
     else:
         dist.init_process_group(backend, timeout=timeout)
-    try:
-        group = dist.group.WORLD
-        assert group is not None
-        control = dist.new_group(backend="gloo", timeout=timeout)
-        assert isinstance(control, dist.ProcessGroup)
-        yield Ranks(rank, world_size, local_world_size, device, group, control)
-    finally:
-        dist.destroy_process_group()
+    group = dist.group.WORLD
+    assert group is not None
+    control = dist.new_group(backend="gloo", timeout=timeout)
+    assert isinstance(control, dist.ProcessGroup)
+    return Ranks(rank, world_size, local_world_size, device, group, control)
 
 
 def _store_of_this_start(rank: int, world_size: int, timeout: datetime.timedelta) -> Store:

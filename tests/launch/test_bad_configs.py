@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -369,3 +370,32 @@ def test_torchrun_ends_at_once_and_with_our_message(tmp_path: Path, name: str):
     assert message.splitlines()[-1] in account  # later lines are indented there
     root_cause = stderr.partition("Root Cause")[2]
     assert re.search(r"exitcode +: 2 ", root_cause), root_cause
+
+
+def test_another_rank_that_torchrun_stops_ends_with_its_own_code(tmp_path: Path) -> None:
+    bad = next(bad for bad in BAD if bad.name == "model.trunk.name=mmoo")
+    error_file = tmp_path / "error.json"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "launch/train.py",
+            f"--config={config_file(tmp_path, bad.text)}",
+            bad.name,
+        ],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "RANK": "1",
+            "WORLD_SIZE": "2",
+            "TORCHELASTIC_RUN_ID": "test",
+            "TORCHELASTIC_ERROR_FILE": str(error_file),
+        },
+        stderr=subprocess.PIPE,
+    )
+    with watched(process, limit_s=25):
+        while not error_file.exists():
+            time.sleep(0.05)
+        time.sleep(0.5)  # it waits for rank 0, which is not there
+        process.terminate()
+        _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (2, b"")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from marigold_rec.batch import Batch
 from marigold_rec.config import Config
+from marigold_rec.config.components import LOSSES
 from marigold_rec.contracts import StopGradient
 from marigold_rec.inputs import Inputs, Jagged
 from marigold_rec.network import Network
@@ -22,12 +23,19 @@ from marigold_rec.training.losses import BatchLabels, weighted_rows
 from models import build_network
 from tests.balancing._networks import make_batch, marigold
 from tests.support.ranks import run_ranks
-from tests.training.probing._detaching import register
+from tests.training.probing._detaching import TERMS, register
 
 _ROWS = 31
 _WIDTH, _SEQUENCE = 8, 4
 _EXACT = 1e-6
 _SCOPES = ("representation", "shared_parameters")
+
+
+@pytest.fixture(autouse=True)
+def _terms_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their registration in this process ends with the test."""
+    for name, path in TERMS.items():
+        monkeypatch.setitem(LOSSES, name, path)
 
 
 @dataclass(frozen=True)
