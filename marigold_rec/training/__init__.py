@@ -1,9 +1,9 @@
 """The train wrapper, the loop, and what a run writes."""
 
 from marigold_rec.training.evaluation import Evaluation, evaluate
+from marigold_rec.training.monitoring.rank_totals import peak_memory, total_counts
+from marigold_rec.training.monitoring.run_log import LOGGER, RunLog, start_logging, write_summary
 from marigold_rec.training.objective import Objective, StepOutput
-from marigold_rec.training.rank_figures import peak_memory, total_counts
-from marigold_rec.training.run_log import LOGGER, RunLog, start_logging, write_summary
 from marigold_rec.training.scoring import ScoreFolder, predictions, write_scores
 from marigold_rec.training.state import load_model
 from marigold_rec.training.stop import StopRequest, stop_on_signals

@@ -22,7 +22,7 @@ from marigold_rec.config.tasks import Task
 from marigold_rec.distributed import Ranks, on_first_rank
 from marigold_rec.metrics import in_order, metric_of
 from marigold_rec.network import Network
-from marigold_rec.training.sanity import TaskFigures
+from marigold_rec.training.monitoring.sanity import TaskFigures
 from marigold_rec.training.scoring import ScoreFolder, write_scores
 from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.trainer import Reader

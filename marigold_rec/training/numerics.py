@@ -12,9 +12,9 @@ from torch import Tensor
 from marigold_rec.config.schema import NumericsConfig
 from marigold_rec.distributed import Ranks
 from marigold_rec.errors import NumericsError
-from marigold_rec.training.large_inputs import large_inputs, say_large_inputs
+from marigold_rec.training.monitoring.large_inputs import large_inputs, say_large_inputs
+from marigold_rec.training.monitoring.run_log import LOGGER
 from marigold_rec.training.objective import StepOutput
-from marigold_rec.training.run_log import LOGGER
 
 _LOOK_AT = "Lower optimizer.*.lr, set optimizer.dense.clip_norm, or look at these rows"
 

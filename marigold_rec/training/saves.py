@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from marigold_rec.checkpoint import CheckpointStore, Missed, Saved, Snapshot
 from marigold_rec.errors import MarigoldError
-from marigold_rec.training.run_log import LOGGER, RunLog
+from marigold_rec.training.monitoring.run_log import LOGGER, RunLog
 
 
 class Saves:

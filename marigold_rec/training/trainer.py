@@ -22,22 +22,22 @@ from marigold_rec.errors import CheckpointError, NumericsError
 from marigold_rec.inputs import Inputs
 from marigold_rec.network import NetworkLayout
 from marigold_rec.training.batches import FetchedBatches
-from marigold_rec.training.large_inputs import large_inputs, say_large_inputs
+from marigold_rec.training.monitoring.large_inputs import large_inputs, say_large_inputs
+from marigold_rec.training.monitoring.progress import ProgressLine
+from marigold_rec.training.monitoring.rank_totals import peak_memory, total_counts
+from marigold_rec.training.monitoring.run_log import LOGGER, RunLog
+from marigold_rec.training.monitoring.sanity import SanityGuard
+from marigold_rec.training.monitoring.table_check import TableCheck
+from marigold_rec.training.monitoring.throughput import Throughput
+from marigold_rec.training.monitoring.window_metrics import WindowMetrics
 from marigold_rec.training.numerics import NumericsGuard
 from marigold_rec.training.objective import Objective, StepOutput
 from marigold_rec.training.optimizer import Optimizers
 from marigold_rec.training.pipeline import TrainPipeline
-from marigold_rec.training.progress import ProgressLine
-from marigold_rec.training.rank_figures import peak_memory, total_counts
-from marigold_rec.training.run_log import LOGGER, RunLog
-from marigold_rec.training.sanity import SanityGuard
 from marigold_rec.training.saves import Saves
 from marigold_rec.training.state import TrainState
 from marigold_rec.training.stop import StopRequest
-from marigold_rec.training.table_check import TableCheck
-from marigold_rec.training.throughput import Throughput
 from marigold_rec.training.warm_start import Models, WarmStart, warm_start
-from marigold_rec.training.window_metrics import WindowMetrics
 
 
 class Reader(Protocol):

@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from launch.exits import end_with
 from launch.told import Told
 from marigold_rec.errors import ConfigError, DataError, MarigoldError
-from marigold_rec.training.run_log import LOGGER
+from marigold_rec.training.monitoring.run_log import LOGGER
 from tests.support.launches import codes, launch_evaluate, launch_train
 
 _MAIN = """

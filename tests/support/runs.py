@@ -20,7 +20,7 @@ from marigold_rec.checkpoint import CheckpointStore
 from marigold_rec.config import Config, load_config
 from marigold_rec.distributed import Ranks, start_ranks
 from marigold_rec.training import Evaluation, Outcome, RunLog, StopRequest, Trainer, evaluate
-from marigold_rec.training.run_log import quiet_third_parties
+from marigold_rec.training.monitoring.run_log import quiet_third_parties
 from marigold_rec.transforms.row_bits import ADMITTED_NAME, row_bits_bytes
 
 Result = TypeVar("Result")

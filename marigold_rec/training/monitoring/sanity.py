@@ -15,7 +15,7 @@ from typing import Any
 
 from marigold_rec.config.label_kinds import LABEL_KINDS, Kind
 from marigold_rec.metrics import METRICS
-from marigold_rec.training.run_log import LOGGER
+from marigold_rec.training.monitoring.run_log import LOGGER
 
 _MANY = 100
 """Rows of a class that make its figures steady enough to judge."""

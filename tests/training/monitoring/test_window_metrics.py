@@ -18,7 +18,7 @@ from marigold_rec.config.tasks import BinaryTask, DurationTask
 from marigold_rec.contracts import Head
 from marigold_rec.distributed import Ranks
 from marigold_rec.training import RunLog, StepOutput, StopRequest
-from marigold_rec.training.window_metrics import WindowMetrics
+from marigold_rec.training.monitoring.window_metrics import WindowMetrics
 from models.heads.log_duration import LogMSEHead, LogMSESettings
 from models.heads.logistic import LogisticHead, LogisticSettings
 from tests.support.launches import PATIENT, assert_same_tensors, strict_json

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from marigold_rec.config.label_kinds import Kind
-from marigold_rec.training.large_inputs import large_inputs, say_large_inputs
-from marigold_rec.training.run_log import LOGGER
-from marigold_rec.training.sanity import SanityGuard, TaskFigures
+from marigold_rec.training.monitoring.large_inputs import large_inputs, say_large_inputs
+from marigold_rec.training.monitoring.run_log import LOGGER
+from marigold_rec.training.monitoring.sanity import SanityGuard, TaskFigures
 from tests.support.launches import PATIENT, codes, launch_train, summary
 from tests.support.runs import click_log, config_tree, write_config, write_days
 

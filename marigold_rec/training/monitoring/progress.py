@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from marigold_rec.training.run_log import LOGGER
-from marigold_rec.training.throughput import Rate
+from marigold_rec.training.monitoring.run_log import LOGGER
+from marigold_rec.training.monitoring.throughput import Rate
 
 
 class ProgressLine:

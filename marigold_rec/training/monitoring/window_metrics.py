@@ -28,8 +28,8 @@ from marigold_rec.config.window_figures import window_figure, window_metrics
 from marigold_rec.contracts import Head
 from marigold_rec.distributed import Ranks
 from marigold_rec.metrics import LOG_LOSS_CLIP, METRICS, imported
+from marigold_rec.training.monitoring.sanity import TaskFigures
 from marigold_rec.training.objective import StepOutput
-from marigold_rec.training.sanity import TaskFigures
 
 
 @dataclass(frozen=True)
