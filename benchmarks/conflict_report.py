@@ -9,8 +9,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from launch.studies.drawing import COLOURS, GREY, INK, TEXT_SIZE, new_figure, plain, save
-from launch.studies.table import Spread, paired_difference, spread
+from jobs.studies.drawing import COLOURS, GREY, INK, TEXT_SIZE, new_figure, plain, save
+from jobs.studies.table import Spread, paired_difference, spread
 
 SINGLE = "single-task-"
 _TASKS = ("ctr", "cvr", "watch_time")

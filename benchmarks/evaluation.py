@@ -187,8 +187,8 @@ def read_plain(folder: Path) -> dict[str, float]:
 def ours(folder: Path) -> dict[str, float]:
     """What `launch/evaluate.py` does with score files: from them to a task's part of the report."""
     sys.path.insert(0, str(_ROOT))
-    from launch.evaluating.clusters import cluster_codes
-    from launch.evaluating.memory import enough_memory
+    from jobs.evaluation.clusters import cluster_codes
+    from jobs.evaluation.memory import enough_memory
     from marigold_rec.analysis.evaluation import Settings, judge
     from marigold_rec.analysis.score_files import ScoreFiles
     from marigold_rec.analysis.targets import Target

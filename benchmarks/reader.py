@@ -71,8 +71,8 @@ def read_once(data: str) -> dict[str, float]:
     sys.path.insert(0, str(_ROOT))
     import torch
 
-    from data_pipelines.catalog import needed_columns, scan
-    from data_pipelines.reader import ParquetReader
+    from data_pipelines.catalog.split import needed_columns, scan
+    from data_pipelines.reading.reader import ParquetReader
     from marigold_rec.config import load_config
 
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ command history, pointer, verdict, every tensor of the current model and what it
 must be those of the undisturbed season.
 
 The processes are forked (tests/support/nightly.py), which saves nine tenths of the time. What
-tests/launch/nights/test_soak_nights.py runs, for longer. Prints one line of JSON; exit code 1 if a
+tests/jobs/nightly/test_soak_nights.py runs, for longer. Prints one line of JSON; exit code 1 if a
 promise was broken.
 """
 
@@ -40,10 +40,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
 from benchmarks.soak import SoakError  # noqa: E402
-from launch.nights.folder import NightFolder  # noqa: E402
-from launch.nights.judging import read_verdict  # noqa: E402
-from launch.nights.publishing import Published  # noqa: E402
-from launch.nights.stages import STAGE_NAMES  # noqa: E402
+from jobs.nightly.folder import NightFolder  # noqa: E402
+from jobs.nightly.judging import read_verdict  # noqa: E402
+from jobs.nightly.publishing import Published  # noqa: E402
+from jobs.nightly.stages import STAGE_NAMES  # noqa: E402
 from marigold_rec.serving import Predictor  # noqa: E402
 from tests.support.launches import checkpoint_tensors  # noqa: E402
 from tests.support.nightly import Nightly  # noqa: E402

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launch.exits import end_with
+from jobs.entrypoint.exits import end_with
 from marigold_rec.errors import EXIT_DONE, ConfigError
 from marigold_rec.metrics import metric_of
 from marigold_rec.reporting.comparison import (

@@ -11,17 +11,17 @@ Exit codes: 0 done, 1 other, 2 config, 3 data refused, 4 predictions not finite,
 
 from __future__ import annotations
 
-from launch.evaluating.arguments import parse_arguments
-from launch.exits import end_process, end_with, rank_of_environment
+from jobs.entrypoint.exits import end_process, end_with, rank_of_environment
+from jobs.evaluation.arguments import parse_arguments
 from marigold_rec.errors import MarigoldError
 
 
 def main() -> int:
     arguments = parse_arguments(__doc__ or "")
     # Not above: these import torch and TorchRec, and a typo should not wait for that.
-    from launch.doorway import errors_in_plain_words
-    from launch.evaluating.checkpoints import peek_config
-    from launch.evaluating.run import evaluate_checkpoint
+    from jobs.assembly.checkpoints import peek_config
+    from jobs.entrypoint.doorway import errors_in_plain_words
+    from jobs.evaluation.run import evaluate_checkpoint
     from marigold_rec.training import start_logging
 
     try:

@@ -10,15 +10,15 @@ Exit codes: 0 done, 1 other, 2 config (also: --out can't be written), 5 bad chec
 
 from __future__ import annotations
 
-from launch.exits import end_process
-from launch.exporting.arguments import parse_arguments
+from jobs.entrypoint.exits import end_process
+from jobs.export.arguments import parse_arguments
 
 
 def main() -> int:
     arguments = parse_arguments(__doc__ or "")
     # Not above: these import torch and TorchRec, and a typo should not wait for that.
-    from launch.doorway import errors_in_plain_words
-    from launch.exporting.run import export_checkpoint
+    from jobs.entrypoint.doorway import errors_in_plain_words
+    from jobs.export.run import export_checkpoint
     from marigold_rec.training import start_logging
 
     start_logging(None, 0)

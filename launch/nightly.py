@@ -17,16 +17,16 @@ import logging
 import sys
 from collections.abc import Callable
 
-from launch.exits import end_process, end_with
-from launch.nights.arguments import parse_arguments
+from jobs.entrypoint.exits import end_process, end_with
+from jobs.nightly.arguments import parse_arguments
 from marigold_rec.config import load_config
 from marigold_rec.errors import MarigoldError
 
 
 def main(at: Callable[[str], None] = lambda point: None) -> int:
     """`at`: called at named points; for tests that kill there."""
-    from launch.nights.run import LOGGER, run_nightly
-    from launch.nights.stages import STAGE_NAMES
+    from jobs.nightly.run import LOGGER, run_nightly
+    from jobs.nightly.stages import STAGE_NAMES
 
     arguments = parse_arguments(__doc__ or "", STAGE_NAMES)
     handler = logging.StreamHandler(sys.stderr)

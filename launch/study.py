@@ -14,17 +14,17 @@ import shlex
 import sys
 from pathlib import Path
 
-from launch.exits import end_with
-from launch.run_folder import locked
-from launch.studies.cells import cells_of
-from launch.studies.findings import find
-from launch.studies.front_picture import draw_front
-from launch.studies.machine import default_jobs
-from launch.studies.plan import Plan, make_plan
-from launch.studies.report import write_report
-from launch.studies.results import read_results
-from launch.studies.running import Progress, run_cells
-from launch.studies.weights_picture import draw_weights
+from jobs.entrypoint.exits import end_with
+from jobs.entrypoint.run_folder import locked
+from jobs.processes.machine import default_jobs
+from jobs.studies.cells import cells_of
+from jobs.studies.findings import find
+from jobs.studies.front_picture import draw_front
+from jobs.studies.plan import Plan, make_plan
+from jobs.studies.report import write_report
+from jobs.studies.results import read_results
+from jobs.studies.running import Progress, run_cells
+from jobs.studies.weights_picture import draw_weights
 from marigold_rec.errors import EXIT_DONE, EXIT_OTHER, EXIT_PREEMPTED, ConfigError
 
 

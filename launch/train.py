@@ -6,8 +6,8 @@ by a signal after a save. torchrun ends with 1 when a rank fails; summary.json h
 
 from __future__ import annotations
 
-from launch.arguments import parse_arguments
-from launch.exits import end_process, load_config_or_exit, rank_of_environment
+from jobs.entrypoint.exits import end_process, rank_of_environment
+from jobs.training.arguments import load_config_or_exit, parse_arguments
 from marigold_rec.config import dump_config
 
 
@@ -19,9 +19,9 @@ def main() -> int:
             print(dump_config(config), end="")
         return 0
     # Not above: these import torch and TorchRec, and a typo should not wait for that.
-    from launch.doorway import doorway
-    from launch.dry_run import dry_run
-    from launch.run import train_and_evaluate
+    from jobs.entrypoint.doorway import doorway
+    from jobs.training.dry_run import dry_run
+    from jobs.training.run import train_and_evaluate
     from marigold_rec.distributed import start_ranks
 
     with doorway(config, is_dry_run=arguments.dry_run), start_ranks(config) as ranks:

@@ -58,8 +58,8 @@ def _evaluate(folder: Path, arguments: tuple[str, ...]) -> Ended:
 def _predictions(folder: Path, run: Path, log: Path) -> dict[str, np.ndarray]:
     """An export's, of the whole log."""
     _register(folder)
-    from launch.exporting.arguments import ExportArguments
-    from launch.exporting.run import export_checkpoint
+    from jobs.export.arguments import ExportArguments
+    from jobs.export.run import export_checkpoint
     from marigold_rec.serving import Predictor
 
     out = run.parent / "artefact"

@@ -16,7 +16,7 @@ import pytest
 from marigold_rec import __version__, versions
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("marigold_rec", "models", "data_pipelines", "launch")
+PACKAGES = ("marigold_rec", "models", "data_pipelines", "jobs", "launch")
 SCRIPTS = ("launch/setup.sh", "launch/test.sh", "launch/demo.sh", ".ci/run")
 VARIANTS = [
     ("cpu", {"torch": versions.TORCH, "fbgemm-gpu-cpu": versions.FBGEMM}),

@@ -45,7 +45,7 @@ def _tests_of(file: str) -> frozenset[str]:
 
 
 def test_the_page_is_read() -> None:
-    text = "| 7 | x | `tests/a/b.py::test_c`, `tests/d.py` |\n| 8 | y | `launch/run.py` |"
+    text = "| 7 | x | `tests/a/b.py::test_c`, `tests/d.py` |\n| 8 | y | `jobs/training/run.py` |"
     assert _faults(text) == {7: [("tests/a/b.py", "test_c"), ("tests/d.py", "")], 8: []}
     assert len(_named(_page())) > 80
 

@@ -16,7 +16,7 @@ from marigold_rec.metrics import METRICS
 ROOT = Path(__file__).resolve().parents[1]
 _SOURCES = [
     file
-    for package in ("marigold_rec", "launch", "data_pipelines", "models")
+    for package in ("marigold_rec", "jobs", "launch", "data_pipelines", "models")
     for file in (ROOT / package).rglob("*.py")
 ]
 _KINDS_HOME = {"marigold_rec/config/label_kinds.py", "marigold_rec/config/tasks.py"}

@@ -64,7 +64,7 @@ def test_an_entrypoint_limits_it_before_torch(program: tuple[str, ...]) -> None:
     assert f"torch with {SPIN_COUNT}\n" in _run("-c", _UNTIL_TORCH, *program)
 
 
-@pytest.mark.parametrize("module", ["launch.nights.run", "launch.study"])
+@pytest.mark.parametrize("module", ["jobs.nightly.run", "launch.study"])
 def test_children_of_nights_and_studies_inherit_it(module: str) -> None:
     """These start programs of their own, some of which are not ours: torchrun, a launcher."""
     said = _run("-c", f"import {module}, os; print(os.environ['GOMP_SPINCOUNT'])")

@@ -11,8 +11,8 @@ from data_pipelines.inputs.dense_columns import DenseColumn, DenseTally
 from data_pipelines.inputs.label_values import LabelTally
 from data_pipelines.inputs.run_length import plan_findings
 from data_pipelines.inputs.sparse_columns import SparseTally
-from data_pipelines.labels import LabelColumns, Labels, zero_weights
-from data_pipelines.text_table import text_table
+from data_pipelines.inputs.text_table import text_table
+from data_pipelines.labels.columns import LabelColumns, Labels, zero_weights
 from marigold_rec.config import Config
 from marigold_rec.config.due import Due
 from marigold_rec.config.features import SparseFeature

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from data_pipelines.inputs.examples import Examples
-from data_pipelines.profile.moments import Moments
-from data_pipelines.profile.sample import PlaceSample
+from data_pipelines.statistics.moments import Moments
+from data_pipelines.statistics.sample import PlaceSample
 from marigold_rec.config.features import DenseFeature, DenseSettings, Standardize
 from marigold_rec.transforms import float64_values, lone_array
 from marigold_rec.transforms.arrow_types import is_number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_pipelines.partition import steps
+from data_pipelines.order.partition import steps
 from marigold_rec.config import Config
 
 MIN_STEPS = 200

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from data_pipelines.profile.distinct import DistinctCount
-from data_pipelines.profile.moments import Moments
-from data_pipelines.profile.sample import PlaceSample
+from data_pipelines.statistics.distinct import DistinctCount
+from data_pipelines.statistics.moments import Moments
+from data_pipelines.statistics.sample import PlaceSample
 from marigold_rec.gating.profile import ColumnProfile, Numbers, Role, Values
 from marigold_rec.transforms.arrow_types import is_list
 from marigold_rec.transforms.columns import float64_values, int64_bits, lone_array

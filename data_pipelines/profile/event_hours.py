@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from data_pipelines.due_labels import times_of
-from data_pipelines.event_time import is_time
-from data_pipelines.listing import Dates
+from data_pipelines.catalog.listing import Dates
+from data_pipelines.labels.due import times_of
+from data_pipelines.labels.event_time import is_time
 from marigold_rec.gating.profile import EventHours
 from marigold_rec.transforms import lone_array
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from data_pipelines.labels import LabelColumns
-from data_pipelines.profile.moments import Moments
+from data_pipelines.labels.columns import LabelColumns
+from data_pipelines.statistics.moments import Moments
 from marigold_rec.config.label_kinds import has_classes
 from marigold_rec.config.tasks import Task
 from marigold_rec.gating.profile import LabelProfile

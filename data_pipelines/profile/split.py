@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from data_pipelines.catalog import Catalog, DataFile, needed_columns, scan
-from data_pipelines.listing import Dates
-from data_pipelines.preflight import rules_of
+from data_pipelines.catalog.listing import Dates
+from data_pipelines.catalog.split import Catalog, DataFile, needed_columns, scan
+from data_pipelines.preflight.split import rules_of
 from data_pipelines.profile.columns import ColumnTally
 from data_pipelines.profile.content import ContentTally
 from data_pipelines.profile.event_hours import EventHoursTally, event_hours_tally

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from data_pipelines.arguments import split_dates, split_parser
-from data_pipelines.catalog import needed_columns
-from data_pipelines.pinned_schema import write_schema
-from data_pipelines.schema_drift import column_types
+from data_pipelines.catalog.pinned_schema import write_schema
+from data_pipelines.catalog.schema_drift import column_types
+from data_pipelines.catalog.split import needed_columns
 from data_pipelines.validate.split import validate_split
 from marigold_rec.config import load_config
 from marigold_rec.config.data import SplitConfig

@@ -8,7 +8,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.catalog import Catalog, DataFile
+from data_pipelines.catalog.split import Catalog, DataFile
 from data_pipelines.validate.report import ChecksumFindings, DayFindings, Report
 from data_pipelines.validate.statistics_check import StatisticsCheck
 from data_pipelines.validate.tallies import Tallies

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_pipelines.inputs import InputChecks
-from data_pipelines.text_table import text_table
+from data_pipelines.inputs.text_table import text_table
 from marigold_rec.errors import ConfigError
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from data_pipelines.catalog import Catalog, check_data, needed_columns, scan, schema_hash
-from data_pipelines.evaluation_columns import told_before_training
-from data_pipelines.preflight import look_at_split, rules_of
+from data_pipelines.catalog.split import Catalog, check_data, needed_columns, scan, schema_hash
+from data_pipelines.preflight.evaluation_columns import told_before_training
+from data_pipelines.preflight.split import look_at_split, rules_of
 from data_pipelines.validate.duplicates import duplicated_files
 from data_pipelines.validate.full_read import FullRead
 from data_pipelines.validate.report import Report

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from data_pipelines.list_slots import num_slots
+from data_pipelines.reading.list_slots import num_slots
 from marigold_rec.parquet.column_chunks import ColumnChunk
 
 

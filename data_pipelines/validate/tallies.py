@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from data_pipelines.due_labels import LabelTimes
-from data_pipelines.event_time import is_time
 from data_pipelines.inputs import InputTally
+from data_pipelines.labels.due import LabelTimes
+from data_pipelines.labels.event_time import is_time
 from data_pipelines.validate.report import DayFindings, FeatureFindings, TaskFindings
 from marigold_rec.config import Config
 from marigold_rec.config.features import IdFeature

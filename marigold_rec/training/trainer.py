@@ -41,7 +41,7 @@ from marigold_rec.training.warm_start import Models, WarmStart, warm_start
 
 
 class Reader(Protocol):
-    """What the trainer asks of a source of batches (data_pipelines.reader.ParquetReader)."""
+    """What the trainer asks of a source of batches (ParquetReader of data_pipelines.reading)."""
 
     @property
     def steps_per_epoch(self) -> int: ...

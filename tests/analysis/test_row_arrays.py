@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from launch.evaluating.clusters import cluster_codes
+from jobs.evaluation.clusters import cluster_codes
 from marigold_rec.analysis import codes, row_arrays
 from marigold_rec.analysis.evaluation import Judged, Settings, judge
 from marigold_rec.analysis.row_arrays import empty, looked_up, on_disk, rows_where, taken

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.arguments import parse_arguments
+from jobs.training.arguments import parse_arguments
 from marigold_rec.config.components import HEADS, INTERACTIONS, TRUNKS
 from marigold_rec.config.reference import reference
 

@@ -25,9 +25,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.catalog import check_data, needed_columns, scan
-from data_pipelines.partition import Piece
-from data_pipelines.row_groups import RowGroups
+from data_pipelines.catalog.split import check_data, needed_columns, scan
+from data_pipelines.order.partition import Piece
+from data_pipelines.reading.row_groups import RowGroups
 from data_pipelines.validate.split import validate_split
 from marigold_rec.config import load_config
 from marigold_rec.config.data import SplitConfig

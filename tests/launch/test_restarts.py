@@ -46,7 +46,7 @@ _SETTINGS = (
 # launch/train.py, with a fault in each start: (start, step, rank) of torchrun's TORCHELASTIC_...
 _FAULTY = """
 import os, signal, sys, time
-from launch.exits import end_process
+from jobs.entrypoint.exits import end_process
 from launch.train import main
 from tests.support.launches import AtStep, die, ask_to_stop
 

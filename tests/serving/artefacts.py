@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from launch.exporting.dense import DenseProgram, export_dense
-from launch.exporting.outputs import outputs_of
+from jobs.export.dense import DenseProgram, export_dense
+from jobs.export.outputs import outputs_of
 from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
 from marigold_rec.sealed import sealed

@@ -61,7 +61,7 @@ from marigold_rec.serving.__main__ import main
 status = main(sys.argv[1:])
 import torch.distributed
 assert not torch.distributed.is_initialized()
-heavy = ("torchrec", "fbgemm_gpu", "models", "data_pipelines", "launch")
+heavy = ("torchrec", "fbgemm_gpu", "models", "data_pipelines", "jobs", "launch")
 loaded = sorted({m.split(".")[0] for m in sys.modules} & set(heavy))
 ours = sorted(m for m in sys.modules if m.startswith("marigold_rec.") and m.count(".") == 1)
 print(status, loaded, ours)

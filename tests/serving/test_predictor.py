@@ -14,7 +14,7 @@ import pytest
 import torch
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from launch.exporting.outputs import outputs_of
+from jobs.export.outputs import outputs_of
 from marigold_rec.config.names import NAME_PATTERN
 from marigold_rec.config.tasks import BinaryTask
 from marigold_rec.errors import ConfigError, DataError

@@ -72,7 +72,7 @@ class AtBatch:
     def install(self) -> None:
         if _rank() != self.rank:
             return
-        from data_pipelines.reader import ParquetReader
+        from data_pipelines.reading.reader import ParquetReader
 
         batches = ParquetReader.batches
         passes = itertools.count()

@@ -1,6 +1,6 @@
 """launch/nightly.py, forked, whose stages are forked too: a small night takes seconds.
 
-That the same night runs as programs of their own is shown by tests/launch/nights/test_nights.py.
+That the same night runs as programs of their own is shown by tests/jobs/nightly/test_nights.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from launch.run_folder import run_folder
+from jobs.entrypoint.run_folder import run_folder
 from marigold_rec.config import load_config
 from tests.support.forked_python import Forked, ForkedPython
 
@@ -16,7 +16,7 @@ from tests.support.forked_python import Forked, ForkedPython
 class Nightly(Forked):
     """`python launch/nightly.py --config CONFIG ARGUMENTS`, whose words go to the end of `log`.
 
-    Killed where it comes to the point `killed_at`, if it does (tests/launch/nights/killed.py).
+    Killed where it comes to the point `killed_at`, if it does (tests/jobs/nightly/killed.py).
     """
 
     def __init__(
@@ -26,9 +26,9 @@ class Nightly(Forked):
 
 
 def _night_main(config: Path, arguments: tuple[str, ...], killed_at: str | None) -> int:
+    from jobs.nightly import children
     from launch import nightly
-    from launch.nights import children
-    from tests.launch.nights.killed import killer
+    from tests.jobs.nightly.killed import killer
 
     setattr(children, "Popen", ForkedPython)  # noqa: B010 - its own type is narrower
     sys.argv = ["launch/nightly.py", "--config", str(config), *arguments]

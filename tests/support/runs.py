@@ -15,7 +15,7 @@ import torch.distributed as dist
 import yaml
 from torch import Tensor
 
-from launch.build import BuiltModel, Data, build_model, eval_reader, find_data, train_reader
+from jobs.assembly.build import BuiltModel, Data, build_model, eval_reader, find_data, train_reader
 from marigold_rec.checkpoint import CheckpointStore
 from marigold_rec.config import Config, load_config
 from marigold_rec.distributed import Ranks, start_ranks
@@ -119,7 +119,7 @@ def default_setup(folder: Path, rows: int = 4000) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """The pieces of a run on this rank, built as launch/run.py builds them."""
+    """The pieces of a run on this rank, built as jobs/training/run.py builds them."""
 
     config: Config
     ranks: Ranks

@@ -267,7 +267,7 @@ def test_no_file_is_unpickled_or_evaluated() -> None:
     Elsewhere ruff's S506 refuses yaml.load without a safe loader; here the loader is looked at.
     """
     found: dict[str, list[str]] = {}
-    for top in ("marigold_rec", "models", "data_pipelines", "launch"):
+    for top in ("marigold_rec", "models", "data_pipelines", "jobs", "launch"):
         for path in sorted((ROOT / top).rglob("*.py")):
             if suspects := _suspects(path.read_text(encoding="utf-8")):
                 found[str(path.relative_to(ROOT))] = suspects

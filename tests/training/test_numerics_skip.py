@@ -69,7 +69,7 @@ class WithoutBatches:
     batches: tuple[int, ...]
 
     def install(self) -> None:
-        from data_pipelines.reader import ParquetReader
+        from data_pipelines.reading.reader import ParquetReader
 
         batches = ParquetReader.batches
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data_pipelines.reader import ParquetReader
+from data_pipelines.reading.reader import ParquetReader
 from marigold_rec.batch import Cursor, Leg
 from marigold_rec.checkpoint import config_differences, read_manifest
 from marigold_rec.config import load_config

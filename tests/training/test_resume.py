@@ -18,7 +18,7 @@ import pytest
 from torch import Tensor
 from torchrec.distributed.model_parallel import get_unwrapped_module
 
-from data_pipelines.reader import ParquetReader
+from data_pipelines.reading.reader import ParquetReader
 from tests.support.launches import (
     PATIENT,
     AtStep,

@@ -102,7 +102,7 @@ def test_the_context_holds_what_runs_and_nothing_else() -> None:
     files = Context(ROOT).files
     folders = {name.split("/")[0] for name in files}
     assert folders == {
-        "LICENSE", "README.md", "pyproject.toml", "configs", "data_pipelines", "launch",
+        "LICENSE", "README.md", "pyproject.toml", "configs", "data_pipelines", "jobs", "launch",
         "marigold_rec", "models",
     }  # fmt: skip
     for doorway in ("train.py", "evaluate.py", "nightly.py", "setup.sh", "constraints.txt"):

@@ -1,0 +1,235 @@
+"""The composition root: from a config to data and model. Every doorway builds through here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.types import ShardingPlan
+
+from data_pipelines.catalog.split import Catalog, needed_columns, scan
+from data_pipelines.inputs import InputChecks, look_at_inputs
+from data_pipelines.order.partition import require_one_step
+from data_pipelines.preflight.split import look_at_split, rules_of, split_problems
+from data_pipelines.reading.reader import ParquetReader
+from jobs.assembly.data_root import split_root
+from jobs.assembly.told import Told
+from marigold_rec.balancing import build_balancer
+from marigold_rec.config import Config, Table
+from marigold_rec.config.data import SplitConfig
+from marigold_rec.distributed import Ranks, on_first_rank
+from marigold_rec.errors import ConfigError, DataError
+from marigold_rec.network import NetworkLayout
+from marigold_rec.sharding import plan_sharding, shard_model
+from marigold_rec.training import LOGGER, Objective, TrainModule
+from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_night_bits
+from models import build_embeddings, build_network
+
+
+@dataclass(frozen=True)
+class Data:
+    """The files of both splits, found and checked once, the same on every rank."""
+
+    train: Catalog
+    eval: Catalog | None
+    admitted: Mapping[str, RowBits] = field(default_factory=dict)
+    """By table: the rows that a night's stage `rows` has admitted (life_cycle)."""
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    model: DistributedModelParallel
+    objective: Objective
+    plan: ShardingPlan
+    tables: tuple[Table, ...]
+
+
+def find_data(config: Config, ranks: Ranks) -> Data:
+    """Scans and checks both splits on rank 0; every rank gets the result, or raises its DataError.
+
+    With no path at all, makes the embedded synthetic log on first use. Collective.
+    """
+    return on_first_rank(lambda: _find_data(config, ranks.world_size), ranks.control)
+
+
+def check_inputs(config: Config, data: Data, ranks: Ranks) -> InputChecks:
+    """Looks at a sample of the training rows, on rank 0, and says what it finds. Collective."""
+    due = config.data.train.due
+    checks: InputChecks = on_first_rank(
+        lambda: look_at_inputs(data.train, config, due, ranks.world_size), ranks.control
+    )
+    for line in checks.lines():
+        LOGGER.info("%s", line)
+    for warning in checks.warnings:
+        LOGGER.warning("%s", warning)
+    return checks
+
+
+def find_eval_data(config: Config, ranks: Ranks, told: Told) -> Catalog:
+    """Scans and checks data.eval alone, on rank 0; every rank gets it, or raises its DataError.
+
+    Collective.
+    """
+    split = config.data.eval
+    assert split is not None, "the caller has seen to it"
+    return on_first_rank(lambda: _find_split("eval", config, split, told), ranks.control)
+
+
+def find_train_files(config: Config, told: Told) -> Catalog:
+    """What the training split holds now, not held against the config. Raises DataError."""
+    split = config.data.train
+    return scan(
+        split_root("train", split, config, told.info),
+        split.dates,
+        needed_columns(config),
+        rules_of(config),
+    )
+
+
+def train_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader:
+    return ParquetReader(
+        data.train,
+        config,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        due=config.data.train.due,
+        admitted=data.admitted,
+    )
+
+
+def eval_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader | None:
+    """In file order; None when the config has no eval split."""
+    if data.eval is None or config.data.eval is None:
+        return None
+    return ParquetReader(
+        data.eval,
+        config,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        batch_size=config.data.eval_batch_size,
+        shuffle_rows=0,
+        allow_short=True,
+        due=config.data.eval.due,
+        admitted=data.admitted,
+    )
+
+
+def build_model(config: Config, ranks: Ranks) -> BuiltModel:
+    """The sharded model with its fused table optimizers. Collective.
+
+    The same seed gives the same initial values at any number of ranks and under any plan.
+    """
+    torch.manual_seed(config.run.seed)
+    tables = config.tables
+    try:
+        embeddings = build_embeddings(config, torch.device("meta"))
+    except ValueError as error:  # a table name that TorchRec can't hold
+        raise ConfigError(f"features: {error}") from error
+    objective = Objective(
+        build_network(config),
+        build_balancer(config),
+        ranks.group,
+        config.run.precision,
+        starts_heads=config.model.head_bias_init == "labels",
+    )
+    task = TrainModule(embeddings, objective.to(ranks.device))
+    # Rank 0 plans and the others take its plan or its error: TorchRec's own collective plan leaves
+    # them waiting when it fails.
+    plan = on_first_rank(
+        lambda: plan_sharding(
+            task,
+            tables,
+            config.sharding,
+            world_size=ranks.world_size,
+            local_world_size=ranks.local_world_size,
+            device_type=ranks.device.type,
+            batch_size=config.data.batch_size,
+        ),
+        ranks.control,
+    )
+    model = shard_model(
+        task,
+        embeddings,
+        plan,
+        ranks,
+        tables=tables,
+        optimizer=config.optimizer.sparse,
+        seed=config.run.seed,
+    )
+    # From here on each rank draws dropout masks of its own.
+    torch.manual_seed(config.run.seed + 1 + ranks.rank)
+    return BuiltModel(model, objective, plan, tables)
+
+
+def network_layout(config: Config) -> NetworkLayout:
+    """What the parameters of the config's network mean. Takes no memory and no random number."""
+    with torch.device("meta"):
+        return build_network(config).layout
+
+
+def _find_data(config: Config, world_size: int) -> Data:
+    told = Told()
+    train = _find_split("train", config, config.data.train, told)
+    try:
+        require_one_step(train.num_rows, world_size, config.data.batch_size)
+    except DataError as error:
+        raise DataError([f"{train.storage.url}: {problem}" for problem in error.problems]) from None
+    admitted = _admitted(config)
+    if config.data.eval is None:
+        return Data(train, None, admitted)
+    held_out = _find_split("eval", config, config.data.eval, told)
+    errors, warnings = split_problems(train, held_out, config)
+    for warning in warnings:
+        LOGGER.warning("%s", warning)
+    if errors:
+        raise DataError(errors)
+    return Data(train, held_out, admitted)
+
+
+def _admitted(config: Config) -> dict[str, RowBits]:
+    life_cycle = config.life_cycle
+    if life_cycle.rows is None:
+        if life_cycle.tables:
+            LOGGER.warning(
+                "life_cycle: only launch/nightly.py knows a history of rows: this run evicts no "
+                "row, and every id has its row"
+            )
+        return {}
+    if not life_cycle.admitting:
+        return {}
+    folder = Path(life_cycle.rows)
+    return read_night_bits(folder, ADMITTED_NAME, config.tables, needed=life_cycle.admitting)
+
+
+def _find_split(name: str, config: Config, split: SplitConfig, told: Told) -> Catalog:
+    root = split_root(name, split, config, told.info)
+    catalog, problems = look_at_split(name, config, split, root)
+    for warning in catalog.warnings:
+        told.warning("%s", warning)
+    if catalog.ignored:
+        told.warning(
+            "%s: %d files are not read, e.g. %s",
+            catalog.storage.url,
+            len(catalog.ignored),
+            catalog.ignored[0],
+        )
+    if catalog.hidden:
+        told.info(
+            "%s: %d files are passed over since their names begin with _ or ., e.g. %s",
+            catalog.storage.url,
+            len(catalog.hidden),
+            catalog.hidden[0],
+        )
+    if catalog.not_due:
+        told.info(
+            "data.%s.due: %d files hold no label that is due and are not read, e.g. %s",
+            name,
+            len(catalog.not_due),
+            catalog.not_due[0],
+        )
+    if problems:
+        raise DataError(problems)
+    return catalog

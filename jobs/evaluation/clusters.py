@@ -1,0 +1,89 @@
+"""Users, slates and slices from the columns that travelled with the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipelines.catalog.split import Catalog
+from data_pipelines.id_counts.occurrences import count_ids
+from marigold_rec.analysis.codes import Codes, num_codes, user_codes
+from marigold_rec.analysis.row_arrays import empty
+from marigold_rec.analysis.score_files import ScoreFiles
+from marigold_rec.analysis.slicing import (
+    Slicing,
+    by_training,
+    new_or_known,
+    slicing,
+    value_codes,
+)
+from marigold_rec.config.schema import EvaluationConfig
+from marigold_rec.errors import DataError
+
+
+def cluster_codes(files: ScoreFiles, name: str | None, columns: Sequence[str]) -> Codes | None:
+    """A number for each user or slate; a row where it is null is one of its own."""
+    if name is None or name not in columns:
+        return None
+    column = files.column(f"column.{name}")
+    if not column.null_count:
+        return user_codes(column)
+    known = user_codes(column.drop_null())
+    code_N = empty(len(column), np.int32)
+    row, num_known, alone = 0, 0, num_codes(known)
+    for chunk in column.chunks:
+        is_null = chunk.is_null().to_numpy(zero_copy_only=False)
+        num_null = chunk.null_count
+        own = code_N[row : row + len(chunk)]
+        own[~is_null] = known[num_known : num_known + len(chunk) - num_null]
+        own[is_null] = np.arange(alone, alone + num_null, dtype=np.int32)
+        row += len(chunk)
+        num_known += len(chunk) - num_null
+        alone += num_null
+    return code_N
+
+
+def null_warnings(files: ScoreFiles, config: EvaluationConfig, columns: Sequence[str]) -> list[str]:
+    """Of `cluster_codes`: figures by user or slate are then partly those of single rows."""
+    warnings: list[str] = []
+    for what, name in (("user", config.user), ("slate", config.group)):
+        if name is not None and name in columns:
+            column = files.column(f"column.{name}")
+            if column.null_count:
+                warnings.append(
+                    f"{column.null_count:,} of {len(column):,} rows have no {name}: each counts as "
+                    f"a {what} of its own"
+                )
+    return warnings
+
+
+def slicings_of(
+    files: ScoreFiles, config: EvaluationConfig, columns: Sequence[str], train: Catalog | None
+) -> tuple[tuple[Slicing, ...], list[str]]:
+    """The configured ones, then by what training has seen, where `train` is at hand; and warnings.
+
+    Training files that can't be read cost their slices, and not the report.
+    """
+    found = [slicing(name, files.column(f"column.{name}")) for name in dict.fromkeys(config.slices)]
+    warnings: list[str] = []
+    for what, name, cut in (
+        ("user", config.user, new_or_known),
+        ("item", config.item, by_training),
+    ):
+        if train is None or name is None or name not in columns:
+            continue
+        if name not in train.schema.names:
+            continue
+        try:
+            found.append(cut(f"{what} in training", _seen(files, train, name)))
+        except DataError as error:
+            warnings.append(f"no slices by {what} in training: {error}")
+    return tuple(found), warnings
+
+
+def _seen(files: ScoreFiles, train: Catalog, name: str) -> NDArray[np.int64]:
+    """For each row, how many of the training rows hold its value; 0 for a null."""
+    code_N, ids = value_codes(files.column(f"column.{name}"))
+    return np.append(count_ids(train, name, ids), 0)[code_N]

@@ -1,0 +1,149 @@
+"""One evaluation: find the data, score it with one or two models, judge, write the report."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import shutil
+from pathlib import Path
+from typing import cast
+
+from data_pipelines.catalog.split import Catalog
+from data_pipelines.preflight.evaluation_columns import columns_of
+from jobs.assembly.build import find_eval_data, find_train_files
+from jobs.assembly.checkpoints import evaluated_config, open_checkpoint
+from jobs.assembly.told import Told
+from jobs.entrypoint.exits import rank_of_environment
+from jobs.evaluation.arguments import EvaluateArguments
+from jobs.evaluation.report import Contender, make_report
+from jobs.evaluation.scoring import score
+from marigold_rec.checkpoint import Found
+from marigold_rec.config import Config
+from marigold_rec.distributed import Ranks, on_first_rank, start_ranks
+from marigold_rec.errors import EXIT_DONE, ConfigError, DataError
+from marigold_rec.reporting import write_report
+from marigold_rec.training import LOGGER, stop_on_signals
+
+
+def evaluate_checkpoint(config: Config, arguments: EvaluateArguments) -> int:
+    """The whole evaluation; returns the exit code. Collective. Writes below `arguments.out` only.
+
+    `config`: what the ranks start with; the rest goes by that of the checkpoint that verifies.
+
+    The ranks score; then the first one judges alone, when the others have left: however long it
+    takes, nobody waits for it in a collective.
+    """
+    scores = arguments.out / "scores"
+    try:
+        return _evaluate(config, arguments, scores)
+    finally:
+        if rank_of_environment() == 0 and not arguments.keep_scores:
+            _remove_scores(scores)
+
+
+def _evaluate(config: Config, arguments: EvaluateArguments, scores: Path) -> int:
+    with start_ranks(config) as ranks, stop_on_signals() as stop:
+        world_size, is_first = ranks.world_size, ranks.is_first
+        found = on_first_rank(lambda: open_checkpoint(arguments.checkpoint), ranks.control)
+        config = evaluated_config(found.manifest.config, arguments.overrides, found.folder)
+        told = Told()
+        catalog = find_eval_data(config, ranks, told)
+        if not catalog.num_rows:
+            raise DataError(f"data.eval ({catalog.storage.url}): no row to evaluate on")
+        columns, warnings = columns_of(config.evaluation, catalog)
+        train, train_warnings = on_first_rank(lambda: _training_files(config, told), ranks.control)
+        # Found before hours are spent on the model's scores.
+        baseline_of = (
+            None
+            if arguments.baseline is None
+            else (_find_baseline(config, arguments.baseline, catalog, ranks, told))
+        )
+        LOGGER.info(
+            "evaluating %s on %s rows of %s",
+            found.folder,
+            f"{catalog.num_rows:,}",
+            catalog.storage.url,
+        )
+        scored = score(
+            config, found, catalog, ranks, stop, folder=scores / "model", columns=columns
+        )
+        model = Contender(found, config, scored)
+        baseline = None
+        if baseline_of is not None:
+            found, its_own = baseline_of
+            LOGGER.info("scoring the baseline %s", found.folder)
+            scored = score(its_own, found, catalog, ranks, stop, folder=scores / "baseline")
+            baseline = Contender(found, its_own, scored)
+    if not is_first:
+        return EXIT_DONE
+    report = make_report(
+        model,
+        baseline,
+        catalog,
+        train,
+        columns=columns,
+        world_size=world_size,
+        warnings=[*warnings, *train_warnings],
+    )
+    try:
+        write_report(report, arguments.out)
+    except OSError as error:
+        raise ConfigError(
+            f"--out: can't write to {arguments.out} ({error.strerror or error}); choose another "
+            "folder"
+        ) from error
+    for warning in report.warnings:
+        LOGGER.warning("%s", warning)
+    LOGGER.info("done; see %s", arguments.out / "report.html")
+    return EXIT_DONE
+
+
+def _remove_scores(scores: Path) -> None:
+    """What this evaluation has written there; never what somebody else keeps beside it."""
+    for name in ("model", "baseline"):
+        shutil.rmtree(scores / name, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not there, or not empty
+        scores.rmdir()
+
+
+def _find_baseline(
+    config: Config, path: Path, catalog: Catalog, ranks: Ranks, told: Told
+) -> tuple[Found, Config]:
+    """The baseline and its own config, for the same rows in the same order. Collective."""
+    found: Found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
+    tree = copy.deepcopy(found.manifest.config)
+    for key, value in _same_rows(config).items():
+        section, _, name = key.partition(".")
+        cast(dict[str, object], tree[section])[name] = value
+    its_own = evaluated_config(tree, (), found.folder)
+    try:
+        its_catalog = find_eval_data(its_own, ranks, told)
+    except DataError as error:
+        raise DataError(
+            [f"baseline {found.folder}: {problem}" for problem in error.problems]
+        ) from error
+    if its_catalog.fingerprint != catalog.fingerprint:
+        raise DataError(f"{catalog.storage.url}: its files changed during the evaluation")
+    return found, its_own
+
+
+def _same_rows(config: Config) -> dict[str, object]:
+    """The settings that both contenders must share for their rows to be the same."""
+    data = config.data.model_dump(mode="json")
+    names = (
+        "path", "synthetic", "eval", "verify_checksums", "weight",
+        "on_bad_file", "max_skipped_files", "schema_file", "time", "time_unit",
+    )  # fmt: skip
+    shared: dict[str, object] = {f"data.{name}": data[name] for name in names}
+    shared["data.eval_batch_size"] = config.data.eval_batch_size or config.data.batch_size
+    return shared | {"run.dir": config.run.dir, "run.device": config.run.device}
+
+
+def _training_files(config: Config, told: Told) -> tuple[Catalog | None, list[str]]:
+    """Of the model's training split, for what it has seen; None where they are gone, and why."""
+    try:
+        return find_train_files(config, told), []
+    except (DataError, ConfigError) as error:
+        return None, [
+            f"no slices by what training has seen: the training files are not at hand ({error})"
+        ]

@@ -1,0 +1,146 @@
+"""One export: find the checkpoint, load its values without sharding them, write the artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_pipelines.catalog.split import schema_hash
+from data_pipelines.synthetic.storage import log_name
+from jobs.assembly.build import find_train_files
+from jobs.assembly.checkpoints import admitted_rows, open_checkpoint
+from jobs.assembly.data_root import names_no_log
+from jobs.assembly.told import Told
+from jobs.export.arguments import ExportArguments
+from jobs.export.dense import export_dense
+from jobs.export.outputs import outputs_of
+from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
+from marigold_rec.config import Config, Table
+from marigold_rec.config.loading import config_from
+from marigold_rec.distributed import start_ranks
+from marigold_rec.errors import EXIT_DONE, ConfigError, DataError
+from marigold_rec.network import Network
+from marigold_rec.serving import Artefact
+from marigold_rec.serving.inputs import column_kinds
+from marigold_rec.serving.writing import require_place, write_artefact
+from marigold_rec.training import LOGGER
+from marigold_rec.transforms import FeatureTransforms
+from marigold_rec.versions import installed_versions
+from models import build_network
+
+
+def export_checkpoint(arguments: ExportArguments) -> int:
+    """The whole export; returns the exit code. Writes `arguments.out` only.
+
+    Raises CheckpointError, ConfigError.
+    """
+    require_place(arguments.out)
+    found = open_checkpoint(arguments.checkpoint)
+    config = _config(found, arguments.overrides)
+    tables = config.tables
+    with start_ranks(config) as ranks:
+        if ranks.world_size != 1:
+            raise ConfigError(
+                f"an export is one process, found {ranks.world_size} ranks; run it as "
+                "python launch/export.py, or with --nproc-per-node 1"
+            )
+        store = CheckpointStore(found.folder.parent, ranks, config)
+        network = build_network(config)
+        _load_network(network, store, found)
+        program = export_dense(network)
+        written = write_artefact(
+            arguments.out,
+            _described(config, found, network),
+            program,
+            {table: _values(table, store, found) for table in tables},
+            precision=arguments.tables,
+            quantize=torch.ops.fbgemm.FloatToFused8BitRowwiseQuantized,
+            admitted=admitted_rows(found, config),
+        )
+    table_bytes = sum(written.files[entry.file].bytes for entry in written.tables.values())
+    LOGGER.info(
+        "exported step %d of %s to %s: tables %s, %.1f MB",
+        found.manifest.step,
+        config.run.name,
+        arguments.out,
+        arguments.tables,
+        table_bytes / 1e6,
+    )
+    return EXIT_DONE
+
+
+def _config(found: Found, overrides: tuple[str, ...]) -> Config:
+    """The checkpoint's config with overrides. Raises ConfigError: they change the model."""
+    where = f"config of {found.folder}"
+    # Its own settings as this version reads them: a setting that is new since does not count.
+    own = config_from(found.manifest.config, (), where=where)
+    saved = own.model_dump(mode="json")
+    config = config_from(saved, (*overrides, "run.device=cpu"), where=where)
+    if differences := config_differences(saved, config):
+        raise ConfigError([f"an export can't change the model: {line}" for line in differences])
+    return config
+
+
+def _load_network(network: Network, store: CheckpointStore, found: Found) -> None:
+    """Dense values straight from the checkpoint; no plan and no sharded model are needed."""
+    state = network.state_dict()
+    store.load(found, {f"model/objective.network.{name}": value for name, value in state.items()})
+
+
+def _values(table: Table, store: CheckpointStore, found: Found) -> Callable[[], Tensor]:
+    def load() -> Tensor:
+        weight_ND = torch.empty(table.rows, table.dim)
+        store.load(found, {f"model/{table.state_key}": weight_ND})
+        return weight_ND
+
+    return load
+
+
+def _described(config: Config, found: Found, network: Network) -> Artefact:
+    return Artefact(
+        predictions=network.prediction_columns,
+        sequences=config.sequence_features,
+        outputs=outputs_of(config.tasks, network.extra_columns),
+        features=config.features,
+        columns=_columns(config, found),
+        tables={},
+        step=found.manifest.step,
+        run=config.run.name,
+        config_hash=found.manifest.config_hash,
+        schema_hash=found.manifest.schema_hash,
+        versions=installed_versions(),
+        files={},
+    )
+
+
+def _columns(config: Config, found: Found) -> dict[str, str] | None:
+    """What training found in the features' columns, if its files are still at hand.
+
+    By it the predictor tells the number 7 from the text "7", which a hash feature takes for
+    different ids without a word.
+    """
+    data = config.data
+    if names_no_log(config):
+        log = Path(config.run.dir) / ".synthetic" / log_name(data.synthetic)
+        if not log.exists():  # an export does not make it
+            return _unknown("the embedded log is gone")
+    try:
+        catalog = find_train_files(config, Told())
+    except (DataError, ConfigError) as error:
+        return _unknown(f"the training files are not at hand ({error})")
+    if found.manifest.schema_hash not in (None, schema_hash(catalog)):
+        return _unknown("the training files have another schema now")
+    transforms = FeatureTransforms(config.features, config.tables)
+    names = [name for name in transforms.columns if name not in catalog.all_null]
+    return column_kinds(catalog.schema, names)
+
+
+def _unknown(why: str) -> None:
+    LOGGER.warning(
+        "%s: the artefact can't say whether training read numbers or text in a column; name them "
+        "with data.path=... and the predictor will refuse the other",
+        why,
+    )

@@ -1,0 +1,99 @@
+"""A cell of the grid: one balancer, one seed, one run; its files, and whether it is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.studies.plan import Plan
+from marigold_rec.config import Config, dump_config, load_config
+from marigold_rec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Cell:
+    name: str
+    seed: int
+    out: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self._file("yaml")
+
+    @property
+    def log_file(self) -> Path:
+        """What the run said on stdout and stderr."""
+        return self._file("log")
+
+    @property
+    def record_file(self) -> Path:
+        """How it was run: command, commit, machine, seconds."""
+        return self._file("json")
+
+    @property
+    def run_folder(self) -> Path:
+        return self.out / "runs" / f"{self.name}-seed-{self.seed}"
+
+    def _file(self, suffix: str) -> Path:
+        return self.out / "cells" / self.name / f"seed-{self.seed}.{suffix}"
+
+    def config(self, config: Config) -> Config:
+        """`config` with this cell's seed and folder; no TensorBoard, one checkpoint at the end."""
+        run = config.run.model_copy(
+            update={
+                "name": self.run_folder.name,
+                "dir": str(self.run_folder.parent.resolve()),
+                "seed": self.seed,
+            }
+        )
+        checkpoint = config.checkpoint.model_copy(update={"every_n_steps": None, "keep": 1})
+        logging = config.logging.model_copy(update={"tensorboard": False})
+        return config.model_copy(update={"run": run, "checkpoint": checkpoint, "logging": logging})
+
+    def write_config(self, config: Config) -> None:
+        self.config_file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.config_file.with_suffix(".tmp")
+        temporary.write_text(dump_config(self.config(config)), encoding="utf-8")
+        temporary.rename(self.config_file)
+
+    def summary(self) -> dict[str, Any]:
+        """The run's summary.json, {} when there is none."""
+        return _json(self.run_folder / "summary.json")
+
+    def record(self) -> dict[str, Any]:
+        return _json(self.record_file)
+
+    def is_done(self) -> bool:
+        """The run ended well, under the settings of the cell's config file."""
+        return self.summary().get("status") == "done" and self.has_same_settings()
+
+    def has_same_settings(self) -> bool:
+        """The run's own config is the cell's but for its place and its threads: a study may be
+        moved, and go on with another number of jobs."""
+        try:
+            planned = load_config(self.config_file)
+            used = load_config(self.run_folder / "config.effective.yaml")
+        except ConfigError:
+            return False
+        return _what_counts(planned) == _what_counts(used)
+
+
+def cells_of(plan: Plan, out: Path) -> list[Cell]:
+    return [Cell(name, seed, out) for name, seed in plan.cells()]
+
+
+def _what_counts(config: Config) -> Config:
+    run = config.run.model_copy(update={"dir": ""})
+    threads = {"threads_per_rank": None, "timeout_s": 1, "step_timeout_s": 1}
+    distributed = config.distributed.model_copy(update=threads)
+    return config.model_copy(update={"run": run, "distributed": distributed})
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,215 @@
+"""study.md and study.json: tables that say how they were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jobs.studies.findings import Findings, distinct
+from jobs.studies.plan import Plan
+from jobs.studies.table import Row, Spread
+from marigold_rec.config import Config
+from marigold_rec.config.yaml_text import dump_yaml
+
+
+def write_report(findings: Findings, out: Path, pictures: Sequence[str]) -> None:
+    """`pictures`: names of PNG files in `out`, shown in the report in this order."""
+    (out / "study.md").write_text(_markdown(findings, pictures), encoding="utf-8")
+    text = json.dumps(_json(findings), indent=1, allow_nan=False)
+    (out / "study.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _markdown(findings: Findings, pictures: Sequence[str]) -> str:
+    plan = findings.plan
+    parts = [
+        "# Study",
+        _how(findings),
+        *_warnings(findings),
+        _table(_main_table(findings)),
+        _foot(findings),
+        f"## Differences from {plan.file.reference}",
+        _table(_difference_table(findings)),
+        "Mean difference, seed by seed, ± its standard error.",
+        "## Final weights",
+        _table(_weight_table(findings)),
+        "Each task's share of the weights' sum at the last step, mean over seeds: a factor common "
+        "to all weights means nothing to Adam and Adagrad.",
+        *(f"![{name}]({name})" for name in pictures),
+        "## Settings",
+        _settings(plan),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _how(findings: Findings) -> str:
+    file = findings.plan.file
+    of_reference = [r for r in findings.results if r.name == file.reference]
+    lines = [f"- command: `{command}`" for command in distinct(findings, "command")]
+    for what, key in (("machine", "machine"), ("code", "commit"), ("runs at a time", "jobs")):
+        if found := distinct(findings, key):
+            lines.append(f"- {what}: {', '.join(found)}")
+    if days := sorted({value[:10] for value in distinct(findings, "started")}):
+        lines.append(f"- run on {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else ""))
+    if of_reference:
+        summary = of_reference[0].summary
+        config = findings.plan.configs[file.reference]
+        rows = {
+            column.task: summary.get(f"eval/rows/{column.task}") for column in findings.plan.columns
+        }
+        held_out = ", ".join(f"{task} {int(n):,}" for task, n in rows.items() if n is not None)
+        steps = summary.get("total_steps", 0)
+        most = steps * config.data.batch_size * summary.get("world_size", 1)
+        lines += [
+            f"- training: {steps:,} steps of {summary.get('world_size', 1)} ranks x "
+            f"{config.data.batch_size:,} rows (at most {most:,} rows)",
+            f"- held-out rows: {held_out}",
+            "- versions: " + ", ".join(f"{k} {v}" for k, v in summary.get("versions", {}).items()),
+        ]
+    seeds = ", ".join(str(seed) for seed in file.seeds)
+    return "\n".join([*lines, f"- seeds: {seeds}"])
+
+
+def _warnings(findings: Findings) -> list[str]:
+    found = []
+    if findings.missing:
+        shown = ", ".join(f"{name} seed {seed}" for name, seed in findings.missing[:12])
+        more = f" and {len(findings.missing) - 12} more" if len(findings.missing) > 12 else ""
+        found.append(
+            f"**Not complete**: {len(findings.missing)} of {len(list(findings.plan.cells()))} runs "
+            f"have no result ({shown}{more}); rows over fewer seeds say so."
+        )
+    if len(commits := distinct(findings, "commit")) > 1:
+        found.append(f"**Mixed code**: the runs come from {len(commits)} states of the code.")
+    return found
+
+
+def _main_table(findings: Findings) -> list[list[str]]:
+    plan, num_seeds = findings.plan, len(findings.plan.file.seeds)
+    heading = ["balancer", *(f"{c.task} {c.metric}" for c in plan.columns)]
+    lines = [[*heading, "Delta-m %", "mean rank", "step time"]]
+    for row in findings.rows:
+        count = max((s.count for s in row.figures.values()), default=0)
+        lines.append(
+            [
+                _name(row) + (f" ({count} seeds)" if count < num_seeds else ""),
+                *(_plus_minus(row.figures.get(c.task)) for c in plan.columns),
+                _plus_minus(row.delta_m, "+.2f", ".2f"),
+                "-" if row.mean_rank is None else f"{row.mean_rank:.2f}",
+                _plus_minus(row.step_time, ".2f"),
+            ]
+        )
+    if findings.single_task:
+        figures = [_plus_minus(findings.single_task.get(c.task)) for c in plan.columns]
+        time = _plus_minus(findings.single_task_time, ".2f")
+        lines.append(["*one model per task*", *figures, "0", "-", time])
+    return lines
+
+
+def _foot(findings: Findings) -> str:
+    automatic = sum(row.is_automatic for row in findings.rows)
+    lower = [c.task for c in findings.plan.columns if not c.higher_is_better]
+    turned = f", sign turned for {', '.join(lower)} (lower is better)" if lower else ""
+    return (
+        "Mean ± sample standard deviation over seeds. Delta-m = mean over tasks of "
+        f"100 (M - S) / |S|, S the mean of the task's own model{turned}. Mean rank: over tasks, of "
+        f"the {automatic} automatic balancers' means (1 is best, ties share); rows in *italics* "
+        "are tuned by hand and have none. Step time: median of the run's, over that of "
+        f"{findings.plan.file.reference} with the same seed; each run was timed by itself, with "
+        "others beside it, so this is rough: `benchmarks/` has the proper one."
+    )
+
+
+def _difference_table(findings: Findings) -> list[list[str]]:
+    columns = findings.plan.columns
+    lines = [["balancer", *(f"{c.task} {c.metric}" for c in columns)]]
+    for row in findings.rows:
+        if row.name != findings.plan.file.reference:
+            found = [row.differences.get(c.task) for c in columns]
+            lines.append([_name(row), *(_difference(d) for d in found)])
+    return lines
+
+
+def _weight_table(findings: Findings) -> list[list[str]]:
+    tasks = [c.task for c in findings.plan.columns]
+    lines = [["balancer", *tasks]]
+    for row in findings.rows:
+        found = findings.final_weights[row.name]
+        lines.append([_name(row), *(f"{found[t]:.3f}" if t in found else "-" for t in tasks)])
+    return lines
+
+
+def _settings(plan: Plan) -> str:
+    blocks = [
+        {
+            name: {
+                "balancer": plan.configs[name].balancer.model_dump(mode="json"),
+                **({"overrides": list(entry.overrides)} if entry.overrides else {}),
+            }
+        }
+        for name, entry in plan.file.balancers.items()
+    ]
+    common = _common(plan.configs[plan.file.reference])
+    balancers = "".join(dump_yaml(block) for block in blocks)
+    return (
+        f"Balancers, with every default:\n\n```yaml\n{balancers}```\n\n"
+        "All runs (but for an entry's overrides); the single-task models have their one task and "
+        f"a static balancer:\n\n```yaml\n{dump_yaml(common)}```"
+    )
+
+
+def _common(config: Config) -> dict[str, Any]:
+    tree = config.model_dump(mode="json")
+    return {key: value for key, value in tree.items() if key not in ("balancer", "logging")}
+
+
+def _name(row: Row) -> str:
+    return row.name if row.is_automatic else f"*{row.name}*"
+
+
+def _plus_minus(found: Spread | None, mean: str = ".4f", sd: str = "") -> str:
+    if found is None:
+        return "-"
+    text = format(found.mean, mean)
+    return text if found.sd is None else f"{text} ± {format(found.sd, sd or mean)}"
+
+
+def _difference(found: Spread | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found.mean:+.4f}" + ("" if found.error is None else f" ± {found.error:.4f}")
+
+
+def _table(lines: Iterable[Sequence[str]]) -> str:
+    heading, *rest = lines
+    rule = ["---"] + ["---:"] * (len(heading) - 1)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *rest))
+
+
+def _json(findings: Findings) -> dict[str, Any]:
+    plan = findings.plan
+    return {
+        "study": plan.file.model_dump(mode="json"),
+        "columns": [asdict(column) for column in plan.columns],
+        "rows": [
+            asdict(row) | {"final_weight_shares": findings.final_weights[row.name]}
+            for row in findings.rows
+        ],
+        "single_task": {task: asdict(found) for task, found in findings.single_task.items()},
+        "missing": [{"name": name, "seed": seed} for name, seed in findings.missing],
+        "cells": [
+            {
+                "name": r.name,
+                "seed": r.seed,
+                "figures": r.figures,
+                "step_time_s": r.step_time_s,
+                "final_weights": r.final_weights,
+                "record": r.record,
+                "summary": r.summary,
+            }
+            for r in findings.results
+        ],
+        "configs": {name: config.model_dump(mode="json") for name, config in plan.configs.items()},
+    }

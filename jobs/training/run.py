@@ -1,0 +1,251 @@
+"""One run: find the data, build, resume, train, evaluate, write the summary."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.catalog.split import schema_hash
+from data_pipelines.preflight.evaluation_columns import told_before_training
+from jobs.assembly.build import (
+    build_model,
+    check_inputs,
+    eval_reader,
+    find_data,
+    network_layout,
+    train_reader,
+)
+from jobs.assembly.checkpoints import open_checkpoint
+from jobs.entrypoint.run_folder import locked, move_aside, run_folder
+from jobs.training.figures import figure_lines
+from jobs.training.summary import Summary
+from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
+from marigold_rec.checkpoint.mirror import refuse_taken_mirror
+from marigold_rec.config import Config, config_hash, dump_config
+from marigold_rec.config.components import component_name
+from marigold_rec.config.loading import config_from
+from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
+from marigold_rec.errors import (
+    EXIT_DONE,
+    EXIT_OTHER,
+    EXIT_PREEMPTED,
+    CheckpointError,
+    ConfigError,
+    MarigoldError,
+)
+from marigold_rec.sharding import placements
+from marigold_rec.training import (
+    LOGGER,
+    Evaluation,
+    Outcome,
+    RunLog,
+    StopRequest,
+    Trainer,
+    evaluate,
+    peak_memory,
+    stop_on_signals,
+    total_counts,
+)
+from marigold_rec.training.warm_start import plan_lines
+from marigold_rec.transforms.row_bits import ADMITTED_NAME, row_bits_bytes
+from marigold_rec.versions import installed_versions
+
+
+def train_and_evaluate(config: Config, ranks: Ranks, resume: str) -> int:
+    """The whole run; returns the exit code. Collective. Writes below the run's folder only."""
+    folder = run_folder(config)
+    with ExitStack() as stack:
+        on_first_rank(lambda: stack.enter_context(locked(folder)), ranks.control)
+        # To the very end: the first rank to leave makes torchrun signal the others, and the one
+        # that is still writing its summary must live to finish it.
+        stop = stack.enter_context(stop_on_signals())
+        summary = Summary(folder, _run_card(config, ranks), is_first=ranks.is_first)
+        try:
+            if resume == "never":
+                on_first_rank(lambda: _start_anew(config, folder), ranks.control)
+            on_first_rank(lambda: _begin(folder, summary), ranks.control)
+            return _run(config, ranks, resume, folder, summary, stop)
+        except Exception as error:
+            summary.fail(error.exit_code if isinstance(error, MarigoldError) else EXIT_OTHER, error)
+            raise
+
+
+def _run(
+    config: Config, ranks: Ranks, resume: str, folder: Path, summary: Summary, stop: StopRequest
+) -> int:
+    started = time.time()
+    data = find_data(config, ranks)
+    built = build_model(config, ranks)
+    store = CheckpointStore(
+        folder / "checkpoints",
+        ranks,
+        config,
+        schema_hash=schema_hash(data.train),
+        plan={p.table: p.sharding for p in placements(built.plan)},
+        files={ADMITTED_NAME: row_bits_bytes(data.admitted)} if data.admitted else {},
+    )
+    reader = train_reader(config, data, ranks)
+    trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
+    reset: Mapping[str, int] = {}
+    if (found := store.find(resume)) is not None:
+        _require_same_rows(found, store.files)
+        _resume(trainer, found, config, ranks)
+    elif config.warm_start.path is not None:
+        reset = _warm_start(trainer, Path(config.warm_start.path), ranks)
+    # Not earlier: a start that is refused must leave the files of the run that is there alone.
+    on_first_rank(lambda: _write_config(config, folder), ranks.control)
+    inputs = check_inputs(config, data, ranks)
+    for warning in told_before_training(config.evaluation, data.eval):
+        LOGGER.warning("%s", warning)
+    LOGGER.info(
+        "training %s: %s rows, %s steps of %d ranks x %s rows on %s; model %s, balancer %s",
+        config.run.name,
+        f"{data.train.num_rows:,}",
+        f"{trainer.total_steps:,}",
+        ranks.world_size,
+        f"{reader.batch_size:,}",
+        ranks.device.type,
+        component_name(config.model.trunk),
+        config.balancer.name,
+    )
+    log = on_every_rank(lambda: _open_log(config, folder, ranks, trainer.step), ranks.control)
+    try:
+        outcome = trainer.train(log, stop)
+        evaluation = Evaluation({})
+        counts = {"data/counts": total_counts(reader.counts, ranks)}
+        if reset:
+            counts["warm_start/evicted_rows"] = dict(reset)
+        if data.train.skipped:
+            counts["data/skipped_files"] = {"train": len(data.train.skipped)}
+        held_out = eval_reader(config, data, ranks)
+        if held_out is not None and not outcome.was_stopped:
+            evaluation = evaluate(
+                built.model,
+                built.objective.network,
+                held_out,
+                config.tasks,
+                ranks,
+                stop,
+                run_folder=folder,
+            )
+            log.scalars(outcome.step, evaluation.scalars)
+            trainer.guard.look_at_the_end(outcome.step, evaluation.figures)
+            counts["eval/counts"] = total_counts(held_out.counts, ranks)
+        figures = outcome.perf | peak_memory(ranks) | evaluation.scalars
+        ending = _ending(outcome, evaluation)
+        warnings = [*inputs.warnings, *trainer.guard.warnings, *store.mirror_warnings()]
+        ending |= {"warnings": warnings, "wall_s": time.time() - started}
+        on_first_rank(lambda: summary.end(ending | figures | counts), ranks.control)
+    finally:
+        log.close()
+    _say_ending(outcome, evaluation, folder)
+    return EXIT_PREEMPTED if outcome.was_stopped else EXIT_DONE
+
+
+def _resume(trainer: Trainer, found: Found, config: Config, ranks: Ranks) -> None:
+    is_same_world = found.manifest.world_size == ranks.world_size
+    if differences := config_differences(
+        found.manifest.config, config, is_same_world=is_same_world
+    ):
+        raise CheckpointError(
+            f"{found.folder} was saved under another config:\n" + "\n".join(differences) +
+            "\nuse the old settings, another run.name, or --resume never"
+        )  # fmt: skip
+    for refused in found.refused:
+        LOGGER.warning("refused: %s", refused)
+    trainer.resume(found)
+    if found.fetched_from is not None:
+        LOGGER.info("fetched %s from the mirror %s", found.folder.name, found.fetched_from)
+    LOGGER.info("resumed from %s at step %d", found.folder, trainer.step)
+
+
+def _require_same_rows(found: Found, files: Mapping[str, bytes]) -> None:
+    """Ids must go on in the rows that they were trained in."""
+    now = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    then = found.manifest.files.get(ADMITTED_NAME)
+    if (None if then is None else then.sha256) != now.get(ADMITTED_NAME):
+        raise CheckpointError(
+            f"{found.folder}: was saved with other admitted rows than those of life_cycle.rows: "
+            "put the old folder back, or use another run.name or --resume never"
+        )
+
+
+def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> Mapping[str, int]:
+    """Returns how many rows of which table began anew."""
+    found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
+    for refused in found.refused:
+        LOGGER.warning("refused: %s", refused)
+    then = config_from(found.manifest.config, (), where=f"config of {found.folder}")
+    plan = trainer.warm_start(found, then, network_layout(then))
+    LOGGER.info("warm start from %s (its step %d)", found.folder, found.manifest.step)
+    for line in plan_lines(plan):
+        LOGGER.info("%s", line)
+    return plan.reset
+
+
+def _begin(folder: Path, summary: Summary) -> None:
+    try:
+        summary.begin()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _write_config(config: Config, folder: Path) -> None:
+    try:
+        (folder / "config.effective.yaml").write_text(dump_config(config))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _open_log(config: Config, folder: Path, ranks: Ranks, first_step: int) -> RunLog:
+    try:
+        return RunLog(
+            folder,
+            is_first=ranks.is_first,
+            tensorboard=config.logging.tensorboard,
+            first_step=first_step,
+        )
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"run.dir: can't write below {folder} ({error}); choose another run.dir")
+
+
+def _start_anew(config: Config, folder: Path) -> None:
+    refuse_taken_mirror(config)
+    if (target := move_aside(folder)) is not None:
+        LOGGER.info("--resume never: the earlier run's files are now in %s", target)
+
+
+def _run_card(config: Config, ranks: Ranks) -> dict[str, Any]:
+    return {
+        "name": config.run.name,
+        "config_hash": config_hash(config),
+        "seed": config.run.seed,
+        "world_size": ranks.world_size,
+        "device": ranks.device.type,
+        "versions": installed_versions(),
+    }
+
+
+def _ending(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "status": "stopped" if outcome.was_stopped else "done",
+        "exit_code": EXIT_PREEMPTED if outcome.was_stopped else EXIT_DONE,
+        "step": outcome.step,
+        "total_steps": outcome.total_steps,
+        "eval_without_figure": evaluation.reasons,
+    }
+
+
+def _say_ending(outcome: Outcome, evaluation: Evaluation, folder: Path) -> None:
+    for line in figure_lines(evaluation):
+        LOGGER.info("%s", line)
+    verb = "stopped after a save" if outcome.was_stopped else "done"
+    LOGGER.info("%s at step %d of %d; see %s", verb, outcome.step, outcome.total_steps, folder)
