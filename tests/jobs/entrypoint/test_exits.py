@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from jobs.assembly.told import Told
 from jobs.entrypoint.exits import end_with
 from marigold_rec.errors import ConfigError, DataError, MarigoldError
-from marigold_rec.training.monitoring.run_log import LOGGER
 from tests.support.launches import codes, launch_evaluate, launch_train
 
 _MAIN = """
@@ -107,20 +104,3 @@ def test_a_wrong_flag_is_told_once(launch: Any) -> None:
     assert first.said.count("usage: ") == 1
     assert "error: " in first.said
     assert second.said == ""
-
-
-def test_several_looks_at_one_log_say_a_line_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    monkeypatch.setattr(LOGGER, "level", logging.INFO)
-    told = Told()
-    for _ in range(3):
-        told.info("100 % of it")
-        told.warning("%d files are not read, e.g. %s", 2, "a")
-    told.warning("%d files are not read, e.g. %s", 3, "a")
-    assert [(r.levelname, r.message) for r in caplog.records] == [
-        ("INFO", "100 % of it"),
-        ("WARNING", "2 files are not read, e.g. a"),
-        ("WARNING", "3 files are not read, e.g. a"),
-    ]

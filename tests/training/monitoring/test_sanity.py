@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from marigold_rec.config.label_kinds import Kind
 from marigold_rec.training.monitoring.large_inputs import large_inputs, say_large_inputs
-from marigold_rec.training.monitoring.run_log import LOGGER
 from marigold_rec.training.monitoring.sanity import SanityGuard, TaskFigures
 from tests.support.launches import PATIENT, codes, launch_train, summary
 from tests.support.runs import click_log, config_tree, write_config, write_days
@@ -166,10 +165,7 @@ def test_a_batch_of_sound_inputs_is_not_blamed() -> None:
     assert "no dense input" in say_large_inputs({})
 
 
-def test_each_task_is_told_of_by_its_name(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(LOGGER, "propagate", True)
+def test_each_task_is_told_of_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
     worse = TaskFigures("cvr", 1_200, 300, ne=1.4)
     found = SanityGuard(_STEPS).look(_STEPS, [_SOUND, _ctr(300, 900, ne=1.3), worse])
     assert [text.split(": ")[1] for text in found] == ["ctr", "cvr"]
