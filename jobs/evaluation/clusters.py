@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 
 from data_pipelines.catalog.split import Catalog
 from data_pipelines.id_counts.occurrences import count_ids
-from marigold_rec.analysis.codes import Codes, num_codes, user_codes
-from marigold_rec.analysis.row_arrays import empty
+from marigold_rec.analysis.codes import Codes, user_codes, value_codes
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.slicing import (
     Slicing,
     by_training,
     new_or_known,
     slicing,
-    value_codes,
 )
 from marigold_rec.config.schema import EvaluationConfig
 from marigold_rec.errors import DataError
@@ -27,22 +25,7 @@ def cluster_codes(files: ScoreFiles, name: str | None, columns: Sequence[str]) -
     """A number for each user or slate; a row where it is null is one of its own."""
     if name is None or name not in columns:
         return None
-    column = files.column(f"column.{name}")
-    if not column.null_count:
-        return user_codes(column)
-    known = user_codes(column.drop_null())
-    code_N = empty(len(column), np.int32)
-    row, num_known, alone = 0, 0, num_codes(known)
-    for chunk in column.chunks:
-        is_null = chunk.is_null().to_numpy(zero_copy_only=False)
-        num_null = chunk.null_count
-        own = code_N[row : row + len(chunk)]
-        own[~is_null] = known[num_known : num_known + len(chunk) - num_null]
-        own[is_null] = np.arange(alone, alone + num_null, dtype=np.int32)
-        row += len(chunk)
-        num_known += len(chunk) - num_null
-        alone += num_null
-    return code_N
+    return user_codes(files.column(f"column.{name}"))
 
 
 def null_warnings(files: ScoreFiles, config: EvaluationConfig, columns: Sequence[str]) -> list[str]:

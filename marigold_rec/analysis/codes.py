@@ -10,7 +10,6 @@ Shapes: N rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,6 @@ Keys = NDArray[np.uint64]
 BLOCK_ROWS = 1 << 18
 """Rows of a block, about: 2 MB a column."""
 
-_ROWS_FOR_TWO = 1 << 18
-"""Of each of two threads; with fewer, one is as fast."""
-
 CODE_SHIFT = np.uint64(32)
 """A key is code << 32 | 32 bits of something else."""
 
@@ -37,56 +33,38 @@ def user_codes(values: Any) -> Codes:
     """Each value's number, 0 .. U-1, in the order of their first appearance; int32 [N].
 
     `values`: integers or strings, as an Arrow array (chunked or not, dictionary-encoded or not) or
-    a numpy array. They are numbered through a hash table of the distinct ones, with a copy of all
-    where they come in several chunks. A dictionary that comes with the values is kept: its codes
-    are then in its order, and some may have no row. Raises ValueError where a value is null (rows
-    without a user are not the rows of one user) and TypeError for other types.
+    a numpy array. They are numbered through a hash table of the distinct ones. A dictionary that
+    comes with the values is kept: its codes are then in its order, and some may have no row. A null
+    is a user of its own: rows without a user are not the rows of one user. Raises TypeError for
+    other types.
     """
     column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-    if column.null_count:
-        raise ValueError(
-            f"{column.null_count} of {len(column)} values are null; leave these rows out, or give "
-            "each an id of its own"
-        )
-    if pa.types.is_dictionary(column.type):
-        _check_type(column.type.value_type)
-    else:
-        _check_type(column.type)
-        column = _encoded(column)
-    codes = empty(len(column), np.int32)
-    start = 0
-    for chunk in with_one_dictionary(_chunked(column)).chunks:
-        codes[start : start + len(chunk)] = chunk.indices.to_numpy()
+    is_encoded = pa.types.is_dictionary(column.type)
+    _check_type(column.type.value_type if is_encoded else column.type)
+    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    code_N, known = value_codes(chunked)
+    alone = len(known)
+    for part in chunks(len(code_N)) if column.null_count else ():
+        null_n = np.flatnonzero(code_N[part] == len(known))
+        code_N[part][null_n] = np.arange(alone, alone + len(null_n))
+        alone += len(null_n)
+    return code_N
+
+
+def value_codes(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
+    """(number of each row's value, the distinct values); the number is their count for a null."""
+    if pa.types.is_null(column.type):  # Arrow can't number nothing
+        column = column.cast(pa.string())
+    # One hash table numbers all chunks' values; dictionaries that came along have to be joined.
+    is_encoded = pa.types.is_dictionary(column.type)
+    encoded = column.unify_dictionaries() if is_encoded else column.dictionary_encode()
+    values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], column.type)
+    code_N, start = empty(len(column), np.int32), 0
+    for chunk in encoded.chunks:
+        indices = chunk.indices.cast(pa.int32()).fill_null(len(values))
+        code_N[start : start + len(chunk)] = indices.to_numpy()
         start += len(chunk)
-    return codes
-
-
-def _chunked(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
-    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-
-
-def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
-    """In two chunks, each by a thread. As many chunks it takes ten times as long: each has a
-    dictionary of its own, and these are unified one after the other."""
-    if is_on_disk():
-        return _chunked(column).dictionary_encode()
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    half = len(whole) // 2
-    if half < _ROWS_FOR_TWO:
-        return pa.chunked_array([whole.dictionary_encode()])
-    with ThreadPoolExecutor(2) as pool:
-        return pa.chunked_array(
-            list(pool.map(pa.Array.dictionary_encode, (whole[:half], whole[half:])))
-        )
-
-
-def with_one_dictionary(encoded: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Of all chunks; encoded together they share it already, which Arrow takes long to find out."""
-    dictionaries = {
-        (len(d), *(None if buffer is None else buffer.address for buffer in d.buffers()))
-        for d in (chunk.dictionary for chunk in encoded.chunks)
-    }
-    return encoded if len(dictionaries) == 1 else encoded.unify_dictionaries()
+    return code_N, values
 
 
 def _check_type(kind: pa.DataType) -> None:

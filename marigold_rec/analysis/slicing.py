@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from marigold_rec.analysis.codes import with_one_dictionary
+from marigold_rec.analysis.codes import value_codes
 from marigold_rec.analysis.row_arrays import chunks, empty, rows_where, taken
 
 MOST_VALUES = 50
@@ -71,19 +71,6 @@ def readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     except pa.ArrowInvalid:
         hexed = [[None if v is None else v.hex() for v in c.to_pylist()] for c in column.chunks]
         return pa.chunked_array([pa.array(c, pa.large_string()) for c in hexed], pa.large_string())
-
-
-def value_codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
-    """(number of each row's value, the distinct values); the number is their count for a null."""
-    if pat.is_null(column.type):  # Arrow can't unify dictionaries of nothing
-        column = column.cast(pa.string())
-    encoded = with_one_dictionary(column.dictionary_encode())
-    values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], column.type)
-    code_N, start = empty(len(column), np.int32), 0
-    for chunk in encoded.chunks:
-        code_N[start : start + len(chunk)] = chunk.indices.fill_null(len(values)).to_numpy()
-        start += len(chunk)
-    return code_N, values
 
 
 def deciles(name: str, value_N: NDArray[np.float64]) -> Slicing:

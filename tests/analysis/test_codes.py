@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marigold_rec.analysis import codes as codes_module
+from marigold_rec.analysis import row_arrays
 from marigold_rec.analysis.codes import (
     blocks_of_whole_codes,
     code_keys,
@@ -66,18 +66,13 @@ def test_numbers_the_values_as_they_appear(kind: str) -> None:
     np.testing.assert_array_equal(codes, expected)
 
 
-@pytest.mark.parametrize("kind", ["numpy integers", "arrow strings", "chunks", "slice"])
-def test_two_threads_number_alike(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = user_codes(_ids(kind))
-    monkeypatch.setattr(codes_module, "_ROWS_FOR_TWO", 1)
-    np.testing.assert_array_equal(user_codes(_ids(kind)), expected)
-
-
 def test_small_indices_of_a_dictionary_are_widened() -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], pa.int8()), pa.array(["a", "b"]))
     codes = user_codes(column)
     assert codes.dtype == np.int32
     assert codes.tolist() == [1, 0, 1]
+    full = pa.DictionaryArray.from_arrays(pa.array([127, None], pa.int8()), pa.array(range(128)))
+    assert user_codes(full).tolist() == [127, 128]
 
 
 def test_no_row() -> None:
@@ -86,10 +81,11 @@ def test_no_row() -> None:
 
 
 @pytest.mark.parametrize("encode", [False, True])
-def test_refuses_nulls(encode: bool) -> None:
-    column = pa.array([3, None, 3])
-    with pytest.raises(ValueError, match="1 of 3 values are null"):
-        user_codes(column.dictionary_encode() if encode else column)
+def test_each_null_is_a_user_of_its_own(encode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_arrays, "_CHUNK", 2)
+    column = pa.array([3, None, 3, None, 4, None])
+    codes = user_codes(column.dictionary_encode() if encode else column)
+    assert codes.tolist() == [0, 2, 0, 3, 1, 4]
 
 
 @pytest.mark.parametrize("values", [np.ones(3), pa.array([1.5]).dictionary_encode()])
