@@ -16,9 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.class_sums import ClassSums
-from marigold_rec.analysis.codes import columns_by_code, float_bits, num_codes, run_starts
+from marigold_rec.analysis.codes import (
+    code_keys,
+    columns_by_code,
+    float_bits,
+    num_codes,
+    run_starts,
+)
 from marigold_rec.analysis.estimate import Estimate
-from marigold_rec.analysis.pairs_by_user import pairs_by_user
+from marigold_rec.analysis.pairs import pairs_of_rows
 from marigold_rec.analysis.rows import Float64s, Rows
 from marigold_rec.metrics import computed_by
 
@@ -84,11 +90,22 @@ def gxauc_estimates(rows: Rows, num_users: int | None = None) -> dict[str, Estim
         if weights:
             # Users that weigh little would drown in the rounding of the others' sums.
             weight /= np.repeat(weight_sum, lengths)
-        user = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
-        in_order, pairs = pairs_by_user(user, float_bits(score), float_bits(label), weight)
-        has_pairs = pairs > 0
+        # Ranked by user first, rows of two users are never in the wrong order: only pairs within
+        # one are found so.
+        rank, rank_of_label = (
+            np.unique(code_keys(code, float_bits(values)), return_inverse=True)[1].astype(np.uint32)
+            for values in (score, label)
+        )
+        right, different = pairs_of_rows(rank, rank_of_label, weight if weights else None)
+        wrong = np.add.reduceat(weight * (different - right), starts)
+        others = np.repeat(np.add.reduceat(weight, starts), lengths)
+        others -= np.bincount(rank_of_label, weight)[rank_of_label]
+        pairs = np.add.reduceat(weight * others, starts)
+        # By the labels, since rounding may leave something of equal weights.
+        lowest = np.minimum.reduceat(rank_of_label, starts)
+        has_pairs = np.maximum.reduceat(rank_of_label, starts) > lowest
         which = code[starts[has_pairs]]
-        xauc_U[which] = in_order[has_pairs] / pairs[has_pairs]
+        xauc_U[which] = 1.0 - wrong[has_pairs] / pairs[has_pairs]
         counted_U[which] = weight_sum[has_pairs]
     none = "no user has two different labels"
     return {"gxauc": ratio_of_sums(xauc_U * counted_U, counted_U, none)}

@@ -25,15 +25,17 @@ _SIGN = np.uint32(0x7FFFFFFF)
 
 Floats = NDArray[np.float32]
 Ranks = NDArray[np.uint32]
+Weights = NDArray[np.float32 | np.float64]
 
 
 def pairs_of_rows(
-    prediction_N: Floats, label_N: Floats, weight_N: Floats | None
+    prediction_N: Floats | Ranks, label_N: Floats | Ranks, weight_N: Weights | None
 ) -> tuple[Float64s, Float64s]:
     """(right, different): weight of the rows that each row is in the right order with, and of those
     with a different label. Neither contains the row's own weight.
 
-    Values >= 0, fewer than 2**32 rows. Memory: about 45 bytes per row beside the results.
+    Values >= 0, or ranks below 2**31; fewer than 2**32 rows. Memory: about 45 bytes per row beside
+    the results.
     """
     # Sorting integers that carry a row or a place is several times faster than argsort.
     keys = _sorted(prediction_N.view(np.uint32) & _SIGN, np.arange(len(label_N)))
@@ -69,7 +71,7 @@ def pairs_of_rows(
     return right_N, different_N
 
 
-def _wrong_pairs(rank_P: Ranks, weight_R: Floats | None) -> Float64s:
+def _wrong_pairs(rank_P: Ranks, weight_R: Weights | None) -> Float64s:
     """[R]: weight of the rows with a lower rank in a later place, or a higher in an earlier one.
 
     The second follows from the first: of the rows in an earlier place, some have a lower rank
@@ -85,7 +87,7 @@ def _wrong_pairs(rank_P: Ranks, weight_R: Floats | None) -> Float64s:
     ranks[:num_rows] = rank_P
     padded_weight_R = None
     if weight_R is not None:
-        padded_weight_R = np.zeros(padded, np.float32)
+        padded_weight_R = np.zeros(padded, weight_R.dtype)
         padded_weight_R[:num_rows] = weight_R
     _add_lower_and_later(ranks, padded_weight_R, (padded - 1).bit_length(), later_R)
     wrong_R = later_R[:num_rows]
@@ -101,7 +103,7 @@ def _wrong_pairs(rank_P: Ranks, weight_R: Floats | None) -> Float64s:
 
 
 def _add_lower_and_later(
-    ranks: Ranks, weight_R: Floats | None, num_bits: int, later_R: Float64s
+    ranks: Ranks, weight_R: Weights | None, num_bits: int, later_R: Float64s
 ) -> None:
     """To each rank the weight of the lower ranks that stand behind it in `ranks`, which it sorts.
 
@@ -119,7 +121,7 @@ def _add_lower_and_later(
         _pass(ranks, weight_R, bit, later_R)
 
 
-def _pass(ranks: Ranks, weight_R: Floats | None, bit: int, later_R: Float64s) -> int:
+def _pass(ranks: Ranks, weight_R: Weights | None, bit: int, later_R: Float64s) -> int:
     """Counts the pairs that differ first at `bit` and splits; how many ranks have no such bit.
 
     Every group has all its 2**bit lows and its highs, except for a single one, which may lack some.
@@ -167,12 +169,12 @@ def _first_of_run(is_new: NDArray[np.bool_]) -> Ranks:
     return np.repeat(starts.astype(np.uint32), np.diff(starts, append=len(is_new)))
 
 
-def _weight_of_run(first: Ranks, weight: Floats | None) -> Float64s:
+def _weight_of_run(first: Ranks, weight: Weights | None) -> Float64s:
     """Of all rows with the same `first`, for each row."""
     return np.bincount(first, weight)[first].astype(np.float64, copy=False)
 
 
-def _sums_before(weight: Floats) -> Float64s:
+def _sums_before(weight: Weights) -> Float64s:
     sums = np.cumsum(weight, dtype=np.float64)
     sums -= weight
     return sums
