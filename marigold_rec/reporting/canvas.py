@@ -30,7 +30,6 @@ _WIDTH_PT, _HEIGHT_PT = 236.0, 182.0  # shown 260 to 400 pixels wide, on a phone
 _TEXT_PT = 9.5
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "marigold",
     "path.simplify": True,
     "axes.unicode_minus": True,
     "text.usetex": False,
@@ -93,14 +92,13 @@ def short_number(value: float, _position: object = None) -> str:
 
 
 def to_svg(figure: Figure, key: str, label: str) -> Markup:
-    """`key`: unique on the page, it begins all ids. `label`: what is heard instead of seen."""
-    with mpl.rc_context(_SETTINGS), io.StringIO() as file:
+    """`key`: unique on the page, all ids are made from it. `label`: what is heard, not seen."""
+    with mpl.rc_context(_SETTINGS | {"svg.hashsalt": key}), io.StringIO() as file:
         # All four None: no metadata at all, and no date in it.
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=nothing)
         root = ElementTree.fromstring(file.getvalue())
     _strip(root)
-    _rename_ids(root, key)
     for element in root.iter():
         _restyle(element)
     width, height = figure.get_size_inches() * 72
@@ -122,28 +120,12 @@ def _strip(root: ElementTree.Element) -> None:
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
         element.tail = None
+        if element.tag == "g":
+            element.attrib.pop("id", None)  # every picture has an axes_1, and nothing refers to it
         if element.tag != "text":
             element.text = None
         if _HREF in element.attrib:
             element.set("href", element.attrib.pop(_HREF))
-
-
-def _rename_ids(root: ElementTree.Element, key: str) -> None:
-    """Pictures on one page share one space of ids: keep those in use, under the picture's key."""
-    used: dict[str, str] = {}
-    for element in root.iter():
-        if href := element.get("href"):
-            used.setdefault(href.removeprefix("#"), f"{key}-{len(used)}")
-        if clip := element.get("clip-path"):
-            used.setdefault(clip[5:-1], f"{key}-{len(used)}")
-    for element in root.iter():
-        old = element.attrib.pop("id", None)
-        if old in used:
-            element.set("id", used[old])
-        if href := element.get("href"):
-            element.set("href", f"#{used[href.removeprefix('#')]}")
-        if clip := element.get("clip-path"):
-            element.set("clip-path", f"url(#{used[clip[5:-1]]})")
 
 
 def _restyle(element: ElementTree.Element) -> None:

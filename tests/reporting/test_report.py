@@ -173,9 +173,7 @@ def test_an_old_report_stays_whole_when_the_new_one_cannot_be_written(tmp_path: 
 def test_the_page_asks_for_nothing_and_runs_nothing(html: str) -> None:
     assert len(html.encode()) < LIMIT_BYTES
     assert not re.search(r"https?:|//[a-z]|@import|javascript:", html)
-    assert {url[:5] for url in re.findall(r"url\((.*?)\)", html)} <= {"#t0-b"} | {
-        f"#t{i}-" + kind for i in range(9) for kind in "rpbs"
-    } | {"#loss", "#weig"}
+    assert all(url.startswith("#") for url in re.findall(r"url\((.*?)\)", html))
     page = Page(html)
     assert not {"script", "iframe", "object", "embed", "form", "img"} & {t for t, _ in page.tags}
     for tag, attributes in page.tags:
