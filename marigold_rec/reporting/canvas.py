@@ -93,7 +93,7 @@ def short_number(value: float, _position: object = None) -> str:
 
 def to_svg(figure: Figure, key: str, label: str) -> Markup:
     """`key`: unique on the page, all ids are made from it. `label`: what is heard, not seen."""
-    with mpl.rc_context(_SETTINGS | {"svg.hashsalt": key}), io.StringIO() as file:
+    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": key}), io.StringIO() as file:
         # All four None: no metadata at all, and no date in it.
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=nothing)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from marigold_rec.analysis.report import Figure
 from marigold_rec.metrics import in_order, main_metrics, metric_of
 from marigold_rec.reporting.markdown import escaped, markdown_table
 from marigold_rec.reporting.page import environment
-from marigold_rec.reporting.runs import Found, Run
+from marigold_rec.reporting.runs import Run
 from marigold_rec.reporting.settings import differing_settings
 from marigold_rec.reporting.wording import NOTHING, interval, number, shown, signed
 
 
 @dataclass(frozen=True)
 class Cell:
-    found: Found | None
+    found: Figure | None
     difference: float | None
     """To the first run; None for itself, and where either has no figure."""
     is_best: bool
@@ -104,7 +105,7 @@ def _compare_task(task: str, runs: Sequence[Run], all_metrics: bool) -> TaskComp
     return TaskComparison(task, metrics, rows)
 
 
-def _column(metric: str, found: Sequence[Found | None]) -> list[Cell]:
+def _column(metric: str, found: Sequence[Figure | None]) -> list[Cell]:
     of_metric = metric_of(metric)
     values = [None if one is None else one.value for one in found]
     losses = [of_metric.loss(value) for value in values if value is not None]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from marigold_rec.analysis.report import FORMAT, Report
+from marigold_rec.analysis.report import FORMAT, Figure, Report
 from marigold_rec.config.flat import flat_settings
 from marigold_rec.config.yaml_text import parse_yaml
 from marigold_rec.errors import ConfigError
@@ -23,16 +23,6 @@ _EXPECTED = (
 
 
 @dataclass(frozen=True)
-class Found:
-    """One figure of a run."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
 class Run:
     folder: Path
     name: str
@@ -40,13 +30,13 @@ class Run:
     """evaluation or training."""
     facts: dict[str, str]
     """What the table of runs shows: status, step, seed, config hash, ..."""
-    figures: dict[str, dict[str, Found]]
+    figures: dict[str, dict[str, Figure]]
     """Task -> metric -> figure."""
     rows: dict[str, int]
     """Task -> rows that it was evaluated on."""
     data: str | None = None
     """Fingerprint of the data of the evaluation; None where it is not known."""
-    settings: dict[str, object] | None = field(default=None)
+    settings: dict[str, object] | None = None
     """config.effective.yaml by dotted path; None without one."""
 
 
@@ -110,13 +100,7 @@ def _evaluation(folder: Path, content: dict[str, Any]) -> Run:
             "config hash": model.config_hash,
             "data": report.data.fingerprint,
         },
-        figures={
-            task.name: {
-                name: Found(of.value, of.low, of.high, of.reason)
-                for name, of in task.figures.items()
-            }
-            for task in report.tasks
-        },
+        figures={task.name: task.figures for task in report.tasks},
         rows={task.name: task.rows for task in report.tasks},
         data=report.data.fingerprint,
         settings=_settings(folder),
@@ -129,7 +113,7 @@ def _training(folder: Path, content: dict[str, Any]) -> Run:
             f"{folder / 'summary.json'}: found no `status`, {_EXPECTED} that launch/train.py has "
             "written; check the path"
         )
-    figures: dict[str, dict[str, Found]] = {}
+    figures: dict[str, dict[str, Figure]] = {}
     rows: dict[str, int] = {}
     reasons = content.get("eval_without_figure")
     reasons = reasons if isinstance(reasons, Mapping) else {}
@@ -144,7 +128,7 @@ def _training(folder: Path, content: dict[str, Any]) -> Run:
             rows[task] = int(number or 0)
         else:
             reason = reasons.get(key)
-            found = Found(number, reason=None if reason is None else str(reason))
+            found = Figure(value=number, reason=None if reason is None else str(reason))
             figures.setdefault(task, {})[metric] = found
     return Run(
         folder=folder,
