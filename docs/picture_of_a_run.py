@@ -1,4 +1,4 @@
-"""Draws docs/demo.svg: what a person sees of the demo. `python docs/picture_of_a_run.py`"""
+"""Draws docs/demo.svg, the picture of a run of the demo: run `python docs/picture_of_a_run.py`."""
 
 from __future__ import annotations
 

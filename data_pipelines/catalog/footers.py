@@ -135,7 +135,10 @@ def _as_written(metadata: pq.FileMetaData) -> Sequence[pa.Field]:
 
 
 def _is_resigned(written: pa.DataType, found: pa.DataType) -> bool:
-    """One bit makes a signed column unsigned. (Other differences may be the writer's choice.)"""
+    """Returns whether `found` is `written` with its sign lost or added, which one bit does.
+
+    Any other difference may be the writer's choice.
+    """
     if not (pat.is_integer(written) and pat.is_integer(found)):
         return False
     same_width = written.bit_width == found.bit_width
