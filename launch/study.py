@@ -1,10 +1,10 @@
 """Compares balancers: python launch/study.py --study FILE --out FOLDER [key.path=value ...].
 
 Runs each balancer of the study file with each seed, as many at a time as the cores allow, and
-writes study.md, study.json and pictures into the folder. What is done is not done again: the same
-command goes on after a stop, a failure or a change of the study file; overrides of the command line
-belong to the settings and must be given again. Exit codes: 0 done, 1 a run failed, 2 config, 143
-stopped by a signal.
+writes study.md, study.json and plots into the folder. Finished runs are kept: the same command
+continues after a stop, a failure or a change of the study file. Command-line overrides are part of
+the settings and must be given again. Exit codes: 0 done, 1 a run failed, 2 config, 143 stopped by a
+signal.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from jobs.entrypoint.exits import end_with
 from jobs.entrypoint.run_folder import locked
 from jobs.processes.machine import default_jobs
-from jobs.studies.cells import cells_of
-from jobs.studies.findings import find
 from jobs.studies.front_picture import draw_front
 from jobs.studies.plan import Plan, make_plan
 from jobs.studies.report import write_report
 from jobs.studies.results import read_results
-from jobs.studies.running import Progress, run_cells
+from jobs.studies.running import Progress, run_trials
+from jobs.studies.study_results import collect_results
+from jobs.studies.trials import trials_of
 from jobs.studies.weights_picture import draw_weights
 from marigold_rec.errors import EXIT_DONE, EXIT_OTHER, EXIT_PREEMPTED, ConfigError
 
@@ -62,39 +62,41 @@ def _positive(text: str) -> int:
 
 
 def _run(plan: Plan, out: Path, jobs: int) -> int:
-    cells = cells_of(plan, out)
-    for cell in cells:
-        cell.write_config(plan.configs[cell.name])
-    left = [cell for cell in cells if not cell.is_done()]
-    print(f"{len(cells)} runs, {len(cells) - len(left)} done before; {jobs} at a time", flush=True)
-    progress = run_cells(plan, left, jobs, shlex.join(["python", *sys.argv]))
+    trials = trials_of(plan, out)
+    for trial in trials:
+        trial.write_config(plan.configs[trial.name])
+    left = [trial for trial in trials if not trial.is_done()]
+    print(
+        f"{len(trials)} runs, {len(trials) - len(left)} done before; {jobs} at a time", flush=True
+    )
+    progress = run_trials(plan, left, jobs, shlex.join(["python", *sys.argv]))
     if progress.was_stopped:
-        print("stopped; the same command goes on", flush=True)
+        print("stopped; run the same command again to continue", flush=True)
         return EXIT_PREEMPTED
     _report(plan, out)
-    return _say_failures(progress)
+    return _print_failures(progress)
 
 
 def _report(plan: Plan, out: Path) -> int:
-    results = read_results(plan, cells_of(plan, out))
-    findings = find(plan, results)
-    if not findings.rows:
+    results = read_results(plan, trials_of(plan, out))
+    study = collect_results(plan, results)
+    if not study.rows:
         print(f"no finished run in {out}: nothing to report", file=sys.stderr)
         return EXIT_OTHER
-    pictures = [draw_front(findings, out), draw_weights(findings, out)]
-    write_report(findings, out, [name for name in pictures if name is not None])
-    print(f"{len(results)} runs, {len(findings.missing)} missing; see {out / 'study.md'}")
+    pictures = [draw_front(study, out), draw_weights(study, out)]
+    write_report(study, out, [name for name in pictures if name is not None])
+    print(f"{len(results)} runs, {len(study.missing)} missing; see {out / 'study.md'}")
     return EXIT_DONE
 
 
-def _say_failures(progress: Progress) -> int:
+def _print_failures(progress: Progress) -> int:
     if not progress.failed:
         return EXIT_DONE
-    print(f"\n{len(progress.failed)} runs failed; the same command tries them again:")
-    for cell, reason in progress.failed.items():
-        print(f"- {cell.name} seed {cell.seed}: {reason}\n  see {cell.log_file}")
+    print(f"\n{len(progress.failed)} runs failed; run the same command again to retry them:")
+    for trial, reason in progress.failed.items():
+        print(f"- {trial.name} seed {trial.seed}: {reason}\n  see {trial.log_file}")
     if progress.is_hopeless:
-        print("none succeeded: the others were not tried")
+        print("none succeeded: the other runs were not started")
     return EXIT_OTHER
 
 

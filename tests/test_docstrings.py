@@ -35,7 +35,6 @@ _TO_DO = (
     "jobs/export",
     "jobs/nightly",
     "jobs/processes",
-    "jobs/studies",
     "jobs/training",
     "marigold_rec/analysis",
     "marigold_rec/axes.py",

@@ -1,1 +1,1 @@
-"""A study: one config, several balancers, several seeds; its cells, its tables, its pictures."""
+"""A study trains one config with several balancers and seeds, and compares their metrics."""

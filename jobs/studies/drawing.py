@@ -1,4 +1,4 @@
-"""The pictures' look: Okabe and Ito's colours, which every kind of colour vision tells apart."""
+"""All plots of a study share this style: Okabe and Ito's colours, safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _DPI = 200
 
 
 def new_figure(height_in: float) -> Figure:
-    """Without pyplot: no window, no global state."""
+    """Makes an empty figure without pyplot: no window, no global state."""
     figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def plain(axes: Axes) -> None:
-    """Only what helps to read values."""
+def style_axes(axes: Axes) -> None:
+    """Leaves only the grid, the ticks and two spines."""
     axes.grid(True, color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=TEXT_SIZE - 1, colors=INK)
@@ -35,13 +35,13 @@ def plain(axes: Axes) -> None:
 
 
 def save(figure: Figure, out: Path, name: str) -> str:
-    """NAME.svg and NAME.png, the same for the same figures; returns the PNG's name."""
+    """Writes NAME.svg and NAME.png, reproducibly; returns the PNG's name."""
     with mpl.rc_context({"svg.hashsalt": "marigold"}):
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
         figure.savefig(out / f"{name}.png", dpi=_DPI)
     return f"{name}.png"
 
 
-def style(index: int) -> tuple[str, str]:
-    """(colour, line style) of the index-th task, different for the first 32."""
+def line_style(index: int) -> tuple[str, str]:
+    """Returns (colour, line style) of the index-th task; the first 32 are all different."""
     return COLOURS[index % len(COLOURS)], LINE_STYLES[index // len(COLOURS) % len(LINE_STYLES)]

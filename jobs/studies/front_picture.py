@@ -1,4 +1,4 @@
-"""Two tasks against each other: every balancer's mean and spread, and the Pareto front of them."""
+"""Draws two tasks against each other: every balancer's mean and spread, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from adjustText import adjust_text
 from matplotlib.axes import Axes
 
-from jobs.studies.drawing import COLOURS, GREY, INK, TEXT_SIZE, new_figure, plain, save
-from jobs.studies.findings import Findings
+from jobs.studies.drawing import COLOURS, GREY, INK, TEXT_SIZE, new_figure, save, style_axes
 from jobs.studies.plan import Column
+from jobs.studies.study_results import StudyResults
 from jobs.studies.table import Row
 
 _FRONT, _SINGLE = COLOURS[0], COLOURS[1]
@@ -18,23 +18,23 @@ _FRONT, _SINGLE = COLOURS[0], COLOURS[1]
 Point = tuple[float, float]
 
 
-def draw_front(findings: Findings, out: Path) -> str | None:
-    """Writes front.svg and front.png; None when no balancer has figures of both tasks."""
-    chosen = front_columns(findings)
+def draw_front(study: StudyResults, out: Path) -> str | None:
+    """Writes front.svg and front.png; None when no balancer has metrics of both tasks."""
+    chosen = front_columns(study)
     if chosen is None:
         return None
     x, y = chosen
-    rows = [row for row in findings.rows if {x.task, y.task} <= row.figures.keys()]
-    means = {r.name: (r.figures[x.task].mean, r.figures[y.task].mean) for r in rows}
+    rows = [row for row in study.rows if {x.task, y.task} <= row.metrics.keys()]
+    means = {r.name: (r.metrics[x.task].mean, r.metrics[y.task].mean) for r in rows}
     front = non_dominated(means, (x.higher_is_better, y.higher_is_better))
     figure = new_figure(height_in=6.4)
     axes = figure.add_subplot()
-    plain(axes)
+    style_axes(axes)
     for row in rows:
         _cross(axes, row, x, y, is_in_front=row.name in front)
     on_line = sorted(means[name] for name in front)
     axes.plot(*zip(*on_line, strict=True), color=_FRONT, lw=1.2, alpha=0.6, zorder=1)
-    _single_task_lines(axes, findings, x, y)
+    _single_task_lines(axes, study, x, y)
     for axis, column in ((axes.xaxis, x), (axes.yaxis, y)):
         better = "higher" if column.higher_is_better else "lower"
         axis.set_label_text(
@@ -71,29 +71,30 @@ def draw_front(findings: Findings, out: Path) -> str | None:
     return save(figure, out, "front")
 
 
-def front_columns(findings: Findings) -> tuple[Column, Column] | None:
-    """The study's choice, or the two tasks whose means differ most between balancers, relatively;
-    in the study's order."""
-    columns = findings.plan.columns
-    wanted = findings.plan.file.front
+def front_columns(study: StudyResults) -> tuple[Column, Column] | None:
+    """Returns the study's choice, or the two tasks whose means differ most (relatively) between
+    balancers, in the study's order."""
+    columns = study.plan.columns
+    wanted = study.plan.file.front
     if wanted is not None:
         first, second = ([c for c in columns if c.task == task] for task in wanted)
         return first[0], second[0]
-    differing = sorted(columns, key=lambda c: -_relative_spread(findings.rows, c))[:2]
+    differing = sorted(columns, key=lambda c: -_relative_spread(study.rows, c))[:2]
     x, y = (column for column in columns if column in differing)
-    is_known = any({x.task, y.task} <= row.figures.keys() for row in findings.rows)
+    is_known = any({x.task, y.task} <= row.metrics.keys() for row in study.rows)
     return (x, y) if is_known else None
 
 
 def _relative_spread(rows: list[Row], column: Column) -> float:
-    means = [row.figures[column.task].mean for row in rows if column.task in row.figures]
+    means = [row.metrics[column.task].mean for row in rows if column.task in row.metrics]
     if not means:
         return -1.0
     return (max(means) - min(means)) / (max(map(abs, means)) or 1.0)
 
 
 def non_dominated(points: Mapping[str, Point], higher_is_better: tuple[bool, bool]) -> list[str]:
-    """Names of the points that no other one beats in one figure without losing in the other."""
+    """Returns the names of the points that no other point beats in one metric without losing in
+    the other."""
     signs = [1 if higher else -1 for higher in higher_is_better]
     signed = {name: (signs[0] * x, signs[1] * y) for name, (x, y) in points.items()}
     return [
@@ -104,7 +105,7 @@ def non_dominated(points: Mapping[str, Point], higher_is_better: tuple[bool, boo
 
 
 def _cross(axes: Axes, row: Row, x: Column, y: Column, *, is_in_front: bool) -> None:
-    at_x, at_y = row.figures[x.task], row.figures[y.task]
+    at_x, at_y = row.metrics[x.task], row.metrics[y.task]
     colour = _FRONT if is_in_front else GREY
     axes.errorbar(
         at_x.mean, at_y.mean, xerr=at_x.sd, yerr=at_y.sd, fmt="o" if row.is_automatic else "D",
@@ -113,7 +114,7 @@ def _cross(axes: Axes, row: Row, x: Column, y: Column, *, is_in_front: bool) -> 
     )  # fmt: skip
 
 
-def _single_task_lines(axes: Axes, findings: Findings, x: Column, y: Column) -> None:
+def _single_task_lines(axes: Axes, study: StudyResults, x: Column, y: Column) -> None:
     for column, line in ((x, axes.axvline), (y, axes.axhline)):
-        if (found := findings.single_task.get(column.task)) is not None:
+        if (found := study.single_task.get(column.task)) is not None:
             line(found.mean, color=_SINGLE, lw=1.1, ls=(0, (5, 3)), zorder=0)

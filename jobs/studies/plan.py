@@ -1,4 +1,4 @@
-"""From a study file to the config of every cell, checked before the first one runs."""
+"""Makes the config of every trial from a study file, and checks them all before the first runs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _OURS = ("run.name", "run.dir", "run.seed", "balancer")
 
 @dataclass(frozen=True)
 class Column:
-    """One task of the table and the metric that it is measured by."""
+    """One task of the table, and its metric."""
 
     task: str
     metric: str
     higher_is_better: bool
 
     @property
-    def figure(self) -> str:
-        """Its name in summary.json."""
+    def summary_key(self) -> str:
+        """Names the metric in summary.json."""
         return f"eval/{self.metric}/{self.task}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked study. `configs`: entry or single-task model -> its config, but for run.*."""
+    """A checked study. `configs`: entry or single-task model -> its config, except run.*."""
 
     file: StudyFile
     columns: tuple[Column, ...]
@@ -41,20 +41,23 @@ class Plan:
 
     @property
     def single_task_names(self) -> dict[str, str]:
-        """Task -> name of its single-task model; empty without them."""
+        """Maps a task to the name of its single-task model; empty without such models."""
         if not self.file.single_task:
             return {}
         return {column.task: SINGLE_TASK + column.task for column in self.columns}
 
-    def cells(self) -> Iterator[tuple[str, int]]:
-        """(name, seed), seed by seed, so that a study that is cut short has whole seeds."""
+    def trials(self) -> Iterator[tuple[str, int]]:
+        """Yields (name, seed), seed by seed, so that a study that is stopped has whole seeds."""
         for seed in self.file.seeds:
             for name in self.configs:
                 yield name, seed
 
 
 def make_plan(study_file: Path, overrides: Sequence[str] = ()) -> Plan:
-    """`overrides` (of the command line) come after the study's. Raises ConfigError, all at once."""
+    """Checks a study; command-line `overrides` come after the study's own.
+
+    Raises ConfigError with every problem found.
+    """
     file = read_study_file(study_file)
     config_file = study_file.parent / file.config
     shared = [*file.overrides, *overrides]
@@ -100,7 +103,7 @@ def _single_task(common: Config, task: str) -> Config:
 
 
 def _rankable(kind: str) -> dict[str, bool]:
-    """Metric -> whether higher is better, of those in summary.json; the first is the default."""
+    """Maps each metric of summary.json to whether higher is better; the first is the default."""
     return {
         name: metric.better == "higher"
         for name, metric in metrics_of(kind).items()
@@ -117,7 +120,7 @@ def _columns(file: StudyFile, config: Config) -> tuple[tuple[Column, ...], list[
         if task not in names
     ]
     if config.data.eval is None:
-        problems.append(f"{file.config}: data.eval is missing: a study compares held-out figures")
+        problems.append(f"{file.config}: data.eval is missing: a study compares held-out metrics")
     if len(names) < 2:
         problems.append(f"{file.config}: tasks: a study of balancers needs two tasks or more")
     columns = []

@@ -1,4 +1,4 @@
-"""study.md and study.json: tables that say how they were made."""
+"""Writes study.md and study.json: the tables, and how they were made."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jobs.studies.findings import Findings, distinct
 from jobs.studies.plan import Plan
+from jobs.studies.study_results import StudyResults, distinct
 from jobs.studies.table import Row, Spread
 from marigold_rec.config import Config
 from marigold_rec.config.yaml_text import dump_yaml
 
 
-def write_report(findings: Findings, out: Path, pictures: Sequence[str]) -> None:
-    """`pictures`: names of PNG files in `out`, shown in the report in this order."""
-    (out / "study.md").write_text(_markdown(findings, pictures), encoding="utf-8")
-    text = json.dumps(_json(findings), indent=1, allow_nan=False)
+def write_report(study: StudyResults, out: Path, pictures: Sequence[str]) -> None:
+    """Writes both files. `pictures`: names of PNG files in `out`, shown in this order."""
+    (out / "study.md").write_text(_markdown(study, pictures), encoding="utf-8")
+    text = json.dumps(_json(study), indent=1, allow_nan=False)
     (out / "study.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _markdown(findings: Findings, pictures: Sequence[str]) -> str:
-    plan = findings.plan
+def _markdown(study: StudyResults, pictures: Sequence[str]) -> str:
+    plan = study.plan
     parts = [
         "# Study",
-        _how(findings),
-        *_warnings(findings),
-        _table(_main_table(findings)),
-        _foot(findings),
+        _how(study),
+        *_warnings(study),
+        _table(_main_table(study)),
+        _foot(study),
         f"## Differences from {plan.file.reference}",
-        _table(_difference_table(findings)),
-        "Mean difference, seed by seed, ± its standard error.",
+        _table(_difference_table(study)),
+        "Mean paired difference over seeds ± its standard error.",
         "## Final weights",
-        _table(_weight_table(findings)),
-        "Each task's share of the weights' sum at the last step, mean over seeds: a factor common "
-        "to all weights means nothing to Adam and Adagrad.",
+        _table(_weight_table(study)),
+        "Each task's share of the sum of weights at the last step, mean over seeds: Adam and "
+        "Adagrad are invariant to a common factor.",
         *(f"![{name}]({name})" for name in pictures),
         "## Settings",
         _settings(plan),
@@ -44,20 +44,20 @@ def _markdown(findings: Findings, pictures: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _how(findings: Findings) -> str:
-    file = findings.plan.file
-    of_reference = [r for r in findings.results if r.name == file.reference]
-    lines = [f"- command: `{command}`" for command in distinct(findings, "command")]
+def _how(study: StudyResults) -> str:
+    file = study.plan.file
+    reference_runs = [r for r in study.results if r.name == file.reference]
+    lines = [f"- command: `{command}`" for command in distinct(study, "command")]
     for what, key in (("machine", "machine"), ("code", "commit"), ("runs at a time", "jobs")):
-        if found := distinct(findings, key):
+        if found := distinct(study, key):
             lines.append(f"- {what}: {', '.join(found)}")
-    if days := sorted({value[:10] for value in distinct(findings, "started")}):
+    if days := sorted({value[:10] for value in distinct(study, "started")}):
         lines.append(f"- run on {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else ""))
-    if of_reference:
-        summary = of_reference[0].summary
-        config = findings.plan.configs[file.reference]
+    if reference_runs:
+        summary = reference_runs[0].summary
+        config = study.plan.configs[file.reference]
         rows = {
-            column.task: summary.get(f"eval/rows/{column.task}") for column in findings.plan.columns
+            column.task: summary.get(f"eval/rows/{column.task}") for column in study.plan.columns
         }
         held_out = ", ".join(f"{task} {int(n):,}" for task, n in rows.items() if n is not None)
         steps = summary.get("total_steps", 0)
@@ -72,71 +72,71 @@ def _how(findings: Findings) -> str:
     return "\n".join([*lines, f"- seeds: {seeds}"])
 
 
-def _warnings(findings: Findings) -> list[str]:
+def _warnings(study: StudyResults) -> list[str]:
     found = []
-    if findings.missing:
-        shown = ", ".join(f"{name} seed {seed}" for name, seed in findings.missing[:12])
-        more = f" and {len(findings.missing) - 12} more" if len(findings.missing) > 12 else ""
+    if study.missing:
+        shown = ", ".join(f"{name} seed {seed}" for name, seed in study.missing[:12])
+        more = f" and {len(study.missing) - 12} more" if len(study.missing) > 12 else ""
         found.append(
-            f"**Not complete**: {len(findings.missing)} of {len(list(findings.plan.cells()))} runs "
+            f"**Not complete**: {len(study.missing)} of {len(list(study.plan.trials()))} runs "
             f"have no result ({shown}{more}); rows over fewer seeds say so."
         )
-    if len(commits := distinct(findings, "commit")) > 1:
-        found.append(f"**Mixed code**: the runs come from {len(commits)} states of the code.")
+    if len(commits := distinct(study, "commit")) > 1:
+        found.append(f"**Mixed code**: the runs come from {len(commits)} commits.")
     return found
 
 
-def _main_table(findings: Findings) -> list[list[str]]:
-    plan, num_seeds = findings.plan, len(findings.plan.file.seeds)
+def _main_table(study: StudyResults) -> list[list[str]]:
+    plan, num_seeds = study.plan, len(study.plan.file.seeds)
     heading = ["balancer", *(f"{c.task} {c.metric}" for c in plan.columns)]
     lines = [[*heading, "Delta-m %", "mean rank", "step time"]]
-    for row in findings.rows:
-        count = max((s.count for s in row.figures.values()), default=0)
+    for row in study.rows:
+        count = max((s.count for s in row.metrics.values()), default=0)
         lines.append(
             [
                 _name(row) + (f" ({count} seeds)" if count < num_seeds else ""),
-                *(_plus_minus(row.figures.get(c.task)) for c in plan.columns),
+                *(_plus_minus(row.metrics.get(c.task)) for c in plan.columns),
                 _plus_minus(row.delta_m, "+.2f", ".2f"),
                 "-" if row.mean_rank is None else f"{row.mean_rank:.2f}",
                 _plus_minus(row.step_time, ".2f"),
             ]
         )
-    if findings.single_task:
-        figures = [_plus_minus(findings.single_task.get(c.task)) for c in plan.columns]
-        time = _plus_minus(findings.single_task_time, ".2f")
-        lines.append(["*one model per task*", *figures, "0", "-", time])
+    if study.single_task:
+        metrics = [_plus_minus(study.single_task.get(c.task)) for c in plan.columns]
+        time = _plus_minus(study.single_task_time, ".2f")
+        lines.append(["*one model per task*", *metrics, "0", "-", time])
     return lines
 
 
-def _foot(findings: Findings) -> str:
-    automatic = sum(row.is_automatic for row in findings.rows)
-    lower = [c.task for c in findings.plan.columns if not c.higher_is_better]
+def _foot(study: StudyResults) -> str:
+    automatic = sum(row.is_automatic for row in study.rows)
+    lower = [c.task for c in study.plan.columns if not c.higher_is_better]
     turned = f", sign turned for {', '.join(lower)} (lower is better)" if lower else ""
     return (
         "Mean ± sample standard deviation over seeds. Delta-m = mean over tasks of "
         f"100 (M - S) / |S|, S the mean of the task's own model{turned}. Mean rank: over tasks, of "
         f"the {automatic} automatic balancers' means (1 is best, ties share); rows in *italics* "
-        "are tuned by hand and have none. Step time: median of the run's, over that of "
-        f"{findings.plan.file.reference} with the same seed; each run was timed by itself, with "
-        "others beside it, so this is rough: `benchmarks/` has the proper one."
+        "are tuned by hand and have no rank. Step time: the run's median, relative to "
+        f"{study.plan.file.reference} with the same seed. Other runs shared the machine, so step "
+        "times are rough; `benchmarks/` measures them properly."
     )
 
 
-def _difference_table(findings: Findings) -> list[list[str]]:
-    columns = findings.plan.columns
+def _difference_table(study: StudyResults) -> list[list[str]]:
+    columns = study.plan.columns
     lines = [["balancer", *(f"{c.task} {c.metric}" for c in columns)]]
-    for row in findings.rows:
-        if row.name != findings.plan.file.reference:
+    for row in study.rows:
+        if row.name != study.plan.file.reference:
             found = [row.differences.get(c.task) for c in columns]
             lines.append([_name(row), *(_difference(d) for d in found)])
     return lines
 
 
-def _weight_table(findings: Findings) -> list[list[str]]:
-    tasks = [c.task for c in findings.plan.columns]
+def _weight_table(study: StudyResults) -> list[list[str]]:
+    tasks = [c.task for c in study.plan.columns]
     lines = [["balancer", *tasks]]
-    for row in findings.rows:
-        found = findings.final_weights[row.name]
+    for row in study.rows:
+        found = study.final_weights[row.name]
         lines.append([_name(row), *(f"{found[t]:.3f}" if t in found else "-" for t in tasks)])
     return lines
 
@@ -188,28 +188,28 @@ def _table(lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *rest))
 
 
-def _json(findings: Findings) -> dict[str, Any]:
-    plan = findings.plan
+def _json(study: StudyResults) -> dict[str, Any]:
+    plan = study.plan
     return {
         "study": plan.file.model_dump(mode="json"),
         "columns": [asdict(column) for column in plan.columns],
         "rows": [
-            asdict(row) | {"final_weight_shares": findings.final_weights[row.name]}
-            for row in findings.rows
+            asdict(row) | {"final_weight_shares": study.final_weights[row.name]}
+            for row in study.rows
         ],
-        "single_task": {task: asdict(found) for task, found in findings.single_task.items()},
-        "missing": [{"name": name, "seed": seed} for name, seed in findings.missing],
-        "cells": [
+        "single_task": {task: asdict(found) for task, found in study.single_task.items()},
+        "missing": [{"name": name, "seed": seed} for name, seed in study.missing],
+        "trials": [
             {
                 "name": r.name,
                 "seed": r.seed,
-                "figures": r.figures,
+                "metrics": r.metrics,
                 "step_time_s": r.step_time_s,
                 "final_weights": r.final_weights,
                 "record": r.record,
                 "summary": r.summary,
             }
-            for r in findings.results
+            for r in study.results
         ],
         "configs": {name: config.model_dump(mode="json") for name, config in plan.configs.items()},
     }

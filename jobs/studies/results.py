@@ -1,4 +1,4 @@
-"""What the finished cells of a study measured, read from their runs' folders."""
+"""Reads the metrics of a study's finished trials from their runs' folders."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.studies.cells import Cell
 from jobs.studies.plan import Plan
+from jobs.studies.trials import Trial
 
 Series = tuple[tuple[int, float], ...]
 """(step, value) in the order of steps."""
 
 
 @dataclass(frozen=True)
-class CellResult:
+class TrialResult:
     name: str
     seed: int
-    figures: dict[str, float]
-    """Task -> metric; without tasks that the model has not, or that have no figure."""
+    metrics: dict[str, float]
+    """Task -> its metric; tasks that the model does not have, or without a value, are left out."""
     step_time_s: float | None
     """Median over the run's logging intervals, without the first."""
     weights: dict[str, Series]
@@ -32,27 +32,27 @@ class CellResult:
         return {task: series[-1][1] for task, series in self.weights.items() if series}
 
 
-def read_results(plan: Plan, cells: Iterable[Cell]) -> list[CellResult]:
-    """Of the cells that are done under their config file's settings, in the order given."""
-    return [_read(plan, cell) for cell in cells if cell.is_done()]
+def read_results(plan: Plan, trials: Iterable[Trial]) -> list[TrialResult]:
+    """Reads the trials that are done under their config file's settings, in the order given."""
+    return [_read(plan, trial) for trial in trials if trial.is_done()]
 
 
-def _read(plan: Plan, cell: Cell) -> CellResult:
-    summary = cell.summary()
-    figures = {column.task: summary.get(column.figure) for column in plan.columns}
-    return CellResult(
-        name=cell.name,
-        seed=cell.seed,
-        figures={task: value for task, value in figures.items() if value is not None},
+def _read(plan: Plan, trial: Trial) -> TrialResult:
+    summary = trial.summary()
+    metrics = {column.task: summary.get(column.summary_key) for column in plan.columns}
+    return TrialResult(
+        name=trial.name,
+        seed=trial.seed,
+        metrics={task: value for task, value in metrics.items() if value is not None},
         step_time_s=summary.get("perf/step_time_s"),
-        weights=_weights(cell, [column.task for column in plan.columns]),
+        weights=_weights(trial, [column.task for column in plan.columns]),
         summary=summary,
-        record=cell.record(),
+        record=trial.record(),
     )
 
 
-def _weights(cell: Cell, tasks: list[str]) -> dict[str, Series]:
-    file = cell.run_folder / "metrics.jsonl"
+def _weights(trial: Trial, tasks: list[str]) -> dict[str, Series]:
+    file = trial.run_folder / "metrics.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     found: dict[str, list[tuple[int, float]]] = {task: [] for task in tasks}
     for line in map(json.loads, lines):

@@ -1,4 +1,4 @@
-"""Runs the cells that are not done yet, some at a time, each as a torchrun of its own."""
+"""Runs the trials that are not done yet, several at a time, each with a torchrun of its own."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from jobs.processes.machine import (
 )
 from jobs.processes.parents import stopped_with_parent
 from jobs.processes.signals import noted_signals
-from jobs.studies.cells import Cell
 from jobs.studies.plan import Plan
+from jobs.studies.trials import Trial
 
 _POLL_S = 0.2
 # torchrun gives its ranks 30 s from a signal on to save and leave.
@@ -41,10 +41,10 @@ _ERROR = re.compile(
 
 @dataclass
 class Progress:
-    """What became of the cells of this session."""
+    """The trials that have ended in this session."""
 
-    done: list[Cell] = field(default_factory=list)
-    failed: dict[Cell, str] = field(default_factory=dict)
+    done: list[Trial] = field(default_factory=list)
+    failed: dict[Trial, str] = field(default_factory=dict)
     was_stopped: bool = False
 
     @property
@@ -54,18 +54,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Child:
-    cell: Cell
+    trial: Trial
     process: subprocess.Popen[bytes]
     started: float
-    """By the wall clock, as the times of files."""
+    """Wall-clock time, like the times of files."""
     commit: str | None
 
 
-def run_cells(plan: Plan, cells: Sequence[Cell], jobs: int, command: str) -> Progress:
-    """Prints a line for each cell that ends. SIGINT and SIGTERM stop the children, then return.
+def run_trials(plan: Plan, trials: Sequence[Trial], jobs: int, command: str) -> Progress:
+    """Prints a line for each trial that ends; SIGINT and SIGTERM stop the children, then return.
 
-    A cell that a signal stopped goes on from its checkpoint the next time; one that failed or was
-    killed starts anew.
+    A trial that a signal stopped resumes from its checkpoint the next time; one that failed or was
+    killed starts again.
     """
     ranks = plan.file.ranks
     threads = threads_per_rank(jobs, ranks)
@@ -75,14 +75,14 @@ def run_cells(plan: Plan, cells: Sequence[Cell], jobs: int, command: str) -> Pro
         "jobs": jobs,
         "threads_per_rank": threads,
     }
-    waiting, running, progress = deque(cells), list[_Child](), Progress()
+    waiting, running, progress = deque(trials), list[_Child](), Progress()
     session = time.monotonic()
     with noted_signals() as signals:
         while waiting or running:
             while waiting and len(running) < jobs and not signals and not progress.is_hopeless:
-                cell = waiting.popleft()
-                chosen = plan.configs[cell.name].distributed.threads_per_rank
-                running.append(_start(cell, ranks, chosen or threads))
+                trial = waiting.popleft()
+                chosen = plan.configs[trial.name].distributed.threads_per_rank
+                running.append(_start(trial, ranks, chosen or threads))
             if not running:
                 break
             time.sleep(_POLL_S)
@@ -92,15 +92,15 @@ def run_cells(plan: Plan, cells: Sequence[Cell], jobs: int, command: str) -> Pro
                 running.remove(child)
                 _finish(child, about, progress, is_stopping=bool(signals))
                 if not signals:
-                    _say(plan, child, progress, len(waiting) + len(running), session)
+                    _print_ending(plan, child, progress, len(waiting) + len(running), session)
         progress.was_stopped = bool(signals)
     return progress
 
 
-def _start(cell: Cell, ranks: int, threads: int) -> _Child:
-    with cell.log_file.open("wb") as log:
+def _start(trial: Trial, ranks: int, threads: int) -> _Child:
+    with trial.log_file.open("wb") as log:
         process = subprocess.Popen(
-            _command(cell, ranks, threads),
+            _command(trial, ranks, threads),
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -109,16 +109,16 @@ def _start(cell: Cell, ranks: int, threads: int) -> _Child:
             start_new_session=True,
             preexec_fn=stopped_with_parent(),
         )
-    return _Child(cell, process, time.time(), commit())
+    return _Child(trial, process, time.time(), commit())
 
 
-def _command(cell: Cell, ranks: int, threads: int) -> list[str]:
-    goes_on = cell.summary().get("status") == "stopped" and cell.has_same_settings()
+def _command(trial: Trial, ranks: int, threads: int) -> list[str]:
+    can_resume = trial.summary().get("status") == "stopped" and trial.has_same_settings()
     return [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
         "--nproc-per-node", str(ranks), str(ROOT / "launch/train.py"),
-        "--config", str(cell.config_file),
-        "--resume", "auto" if goes_on else "never",
+        "--config", str(trial.config_file),
+        "--resume", "auto" if can_resume else "never",
         f"distributed.threads_per_rank={threads}",
     ]  # fmt: skip
 
@@ -126,26 +126,27 @@ def _command(cell: Cell, ranks: int, threads: int) -> list[str]:
 def _finish(
     child: _Child, about: dict[str, object], progress: Progress, *, is_stopping: bool
 ) -> None:
-    cell, code = child.cell, child.process.returncode
-    if code == 0 and cell.is_done():
-        shutil.rmtree(cell.run_folder / "checkpoints", ignore_errors=True)
+    trial, code = child.trial, child.process.returncode
+    if code == 0 and trial.is_done():
+        shutil.rmtree(trial.run_folder / "checkpoints", ignore_errors=True)
         started = datetime.fromtimestamp(child.started).astimezone().isoformat(timespec="seconds")
         wall_s = round(time.time() - child.started, 1)
         record = {**about, "commit": child.commit, "started": started, "wall_s": wall_s}
-        cell.record_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        progress.done.append(cell)
+        trial.record_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        progress.done.append(trial)
     elif not is_stopping:
-        progress.failed[cell] = _reason(child)
+        progress.failed[trial] = _find_reason(child)
 
 
-def _reason(child: _Child) -> str:
-    """Why it failed: its summary's error, or the first line of its log that looks like one."""
-    cell = child.cell
-    summary = cell.run_folder / "summary.json"
+def _find_reason(child: _Child) -> str:
+    """Finds why a trial failed: its summary's error, or the first line of its log that looks like
+    one."""
+    trial = child.trial
+    summary = trial.run_folder / "summary.json"
     is_new = summary.exists() and summary.stat().st_mtime >= child.started
-    if is_new and (error := cell.summary().get("error")):
+    if is_new and (error := trial.summary().get("error")):
         return str(error)
-    text = cell.log_file.read_text(encoding="utf-8", errors="replace")
+    text = trial.log_file.read_text(encoding="utf-8", errors="replace")
     if (found := _ERROR.search(text)) is not None:
         return found[1]
     if (found := re.search(r"Signal \d+ \(SIG\w+\)", text)) is not None:
@@ -153,23 +154,23 @@ def _reason(child: _Child) -> str:
     return f"ended with code {child.process.returncode}"
 
 
-def _say(plan: Plan, child: _Child, progress: Progress, left: int, session: float) -> None:
-    cell = child.cell
+def _print_ending(plan: Plan, child: _Child, progress: Progress, left: int, session: float) -> None:
+    trial = child.trial
     ended = len(progress.done) + len(progress.failed)
     spent_s = time.monotonic() - session
     eta = f", about {_duration(spent_s / ended * left)} left" if left else ""
     took = _duration(time.time() - child.started)
-    if cell in progress.failed:
-        text = f"failed: {progress.failed[cell].splitlines()[0]:.200}"
+    if trial in progress.failed:
+        text = f"failed: {progress.failed[trial].splitlines()[0]:.200}"
     else:
-        summary = cell.summary()
+        summary = trial.summary()
         text = ", ".join(
-            f"{column.task} {summary[column.figure]:.4f}"
+            f"{column.task} {summary[column.summary_key]:.4f}"
             for column in plan.columns
-            if isinstance(summary.get(column.figure), int | float)
+            if isinstance(summary.get(column.summary_key), int | float)
         )
     print(
-        f"[{ended}/{ended + left}] {cell.name} seed {cell.seed}: {text} ({took}{eta})", flush=True
+        f"[{ended}/{ended + left}] {trial.name} seed {trial.seed}: {text} ({took}{eta})", flush=True
     )
 
 
@@ -181,8 +182,8 @@ def _duration(seconds: float) -> str:
 
 
 def _stop(running: list[_Child]) -> None:
-    """Asks the children to save and leave; ends what is left of them after a while."""
-    print(f"stopping {len(running)} runs (a moment: they save) ...", flush=True)
+    """Asks the children to save and exit; kills those that have not exited after a while."""
+    print(f"stopping {len(running)} runs: waiting for them to save ...", flush=True)
     for child in running:
         if child.process.poll() is None:
             child.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The study file: which balancers, seeds and metrics, over which config; unknown keys are refused.
+"""A study file names the balancers, seeds and metrics to compare; unknown keys are refused.
 
 config: globo.yaml                # relative to this file
 seeds: [1, 2, 3, 4, 5]
@@ -32,7 +32,7 @@ EntryName = Annotated[str, Field(pattern=RUN_NAME_PATTERN)]
 
 
 class BalancerEntry(Section):
-    """One row of the study's table."""
+    """A balancer to compare: one row of the study's table."""
 
     balancer: dict[str, Any] = Field(description="The config's balancer section.")
     overrides: tuple[str, ...] = Field(
@@ -44,7 +44,7 @@ class BalancerEntry(Section):
 
 
 class StudyFile(Section):
-    """A study as it is written; see `configs/globo_study.yaml`."""
+    """The study file as a typed tree; see `configs/globo_study.yaml`."""
 
     config: str = Field(description="Config file of all runs, relative to the study file.")
     overrides: tuple[str, ...] = Field(default=(), description="key.path=value, for all runs.")
@@ -81,7 +81,7 @@ class StudyFile(Section):
 
 
 def read_study_file(path: Path) -> StudyFile:
-    """Raises ConfigError with every problem found."""
+    """Reads and checks a study file. Raises ConfigError with every problem found."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -98,10 +98,10 @@ def read_study_file(path: Path) -> StudyFile:
     try:
         return StudyFile.model_validate_json(as_json, strict=True)
     except ValidationError as error:
-        raise ConfigError([f"{path}: {_described(e)}" for e in error.errors()]) from None
+        raise ConfigError([f"{path}: {_describe(e)}" for e in error.errors()]) from None
 
 
-def _described(error: ErrorDetails) -> str:
+def _describe(error: ErrorDetails) -> str:
     place = [str(part) for part in error["loc"] if part != "[key]"]
     where = ".".join(place)
     match error["type"]:

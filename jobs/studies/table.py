@@ -1,6 +1,6 @@
-"""The study's figures: mean and spread over seeds, Delta-m, ranks, differences, step times.
+"""Computes a study's table: mean and spread over seeds, Delta-m, ranks, differences, step times.
 
-Plain functions of numbers; `value[name][task][seed]` throughout.
+These are plain functions of numbers; metrics are `value[name][task][seed]` throughout.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BySeed = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one figure over seeds. `sd`: sample standard deviation, None for a single seed."""
+    """Mean and spread of one metric over seeds. `sd`: sample standard deviation; None: one seed."""
 
     mean: float
     sd: float | None
@@ -25,28 +25,28 @@ class Spread:
 
     @property
     def error(self) -> float | None:
-        """Standard error of the mean."""
+        """Returns the standard error of the mean."""
         return None if self.sd is None else self.sd / math.sqrt(self.count)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One balancer. None, or a task left out: there is nothing to compute it from."""
+    """A balancer's row. None, or a task left out: there is nothing to compute it from."""
 
     name: str
     is_automatic: bool
-    figures: dict[str, Spread]
+    metrics: dict[str, Spread]
     differences: dict[str, Spread]
-    """From the reference, seed by seed; empty for the reference itself."""
+    """Paired differences from the reference; empty for the reference itself."""
     delta_m: Spread | None
     ranks: dict[str, float]
     mean_rank: float | None
     step_time: Spread | None
-    """Relative to the reference's, seed by seed."""
+    """Relative to the reference's with the same seed."""
 
 
 def spread(values: Iterable[float]) -> Spread | None:
-    """None for no values."""
+    """Returns mean and spread of `values`; None for no values."""
     known = list(values)
     if not known:
         return None
@@ -55,34 +55,34 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 
 def paired_difference(of: BySeed, reference: BySeed) -> Spread | None:
-    """of - reference, over the seeds that both have."""
+    """Returns `of` - `reference`, over the seeds that both have."""
     return spread(of[seed] - reference[seed] for seed in sorted(of.keys() & reference.keys()))
 
 
 def paired_ratio(of: BySeed, reference: BySeed) -> Spread | None:
-    """of / reference, over the seeds that both have."""
+    """Returns `of` / `reference`, over the seeds that both have."""
     return spread(of[seed] / reference[seed] for seed in sorted(of.keys() & reference.keys()))
 
 
 def delta_m(
-    figures: Mapping[str, BySeed],
+    metrics: Mapping[str, BySeed],
     single_task: Mapping[str, float],
     higher_is_better: Mapping[str, bool],
 ) -> Spread | None:
-    """Mean over tasks of 100 (M - S) / |S| percent, over the seeds that have every task.
+    """Computes the mean over tasks of 100 (M - S) / |S| percent, over the seeds with every task.
 
     S: mean of the single-task model over its seeds; the sign is turned where lower is better
     (Maninis et al. 2019, "Attentive Single-Tasking of Multiple Tasks").
     None when a task has no S, or S is 0.
     """
     tasks = list(higher_is_better)
-    if not tasks or any(not single_task.get(task) or task not in figures for task in tasks):
+    if not tasks or any(not single_task.get(task) or task not in metrics for task in tasks):
         return None
-    seeds = set.intersection(*(set(figures[task]) for task in tasks))
+    seeds = set.intersection(*(set(metrics[task]) for task in tasks))
     return spread(
         statistics.fmean(
             (100 if higher_is_better[task] else -100)
-            * (figures[task][seed] - single_task[task])
+            * (metrics[task][seed] - single_task[task])
             / abs(single_task[task])
             for task in tasks
         )
@@ -91,7 +91,7 @@ def delta_m(
 
 
 def ranks(means: Mapping[str, float], *, higher_is_better: bool) -> dict[str, float]:
-    """Name -> rank, 1 is best; equal means share their mean rank."""
+    """Maps a name to its rank, 1 is best; equal means share their mean rank."""
     signed = [-mean if higher_is_better else mean for mean in means.values()]
     return dict(zip(means, rankdata(signed).tolist(), strict=True))
 
@@ -105,14 +105,14 @@ def make_rows(
     reference: str,
     single_task: Mapping[str, float],
 ) -> list[Row]:
-    """A row for every name in `value`, best Delta-m first (best mean rank where there is none)."""
-    figures = {
+    """Makes a row for every name in `value`, best Delta-m first (else best mean rank)."""
+    metrics = {
         name: {task: found for task in of_name if (found := spread(of_name[task].values()))}
         for name, of_name in value.items()
     }
     rank = {
         task: ranks(
-            {name: figures[name][task].mean for name in automatic if task in figures.get(name, {})},
+            {name: metrics[name][task].mean for name in automatic if task in metrics.get(name, {})},
             higher_is_better=higher,
         )
         for task, higher in higher_is_better.items()
@@ -131,7 +131,7 @@ def make_rows(
             Row(
                 name=name,
                 is_automatic=name in automatic,
-                figures=figures[name],
+                metrics=metrics[name],
                 differences=differences,
                 delta_m=delta_m(value[name], single_task, higher_is_better),
                 ranks=of_tasks,
@@ -148,6 +148,6 @@ def _best_first(row: Row) -> tuple[float, float]:
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
-    """Each weight over their sum: what Adam and Adagrad, blind to a common factor, see of them."""
+    """Divides each weight by their sum: Adam and Adagrad are invariant to a common factor."""
     total = sum(weights.values())
     return {task: weight / total if total else 0.0 for task, weight in weights.items()}

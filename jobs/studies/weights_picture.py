@@ -1,4 +1,4 @@
-"""The task weights over time, a small panel per balancer."""
+"""Draws the task weights over the steps, one small panel per balancer."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from jobs.studies.drawing import INK, TEXT_SIZE, new_figure, plain, save, style
-from jobs.studies.findings import Findings
-from jobs.studies.results import CellResult
+from jobs.studies.drawing import INK, TEXT_SIZE, line_style, new_figure, save, style_axes
+from jobs.studies.results import TrialResult
+from jobs.studies.study_results import StudyResults
 
 _COLUMNS = 3
-# Below this share a weight is nothing; a balancer's exact 0 has no place on a log axis.
-_LEAST_SHARE = 1e-4
+# A balancer may set a weight to exactly 0, which a log axis can't show.
+_MIN_SHARE = 1e-4
 
 
-def draw_weights(findings: Findings, out: Path) -> str | None:
+def draw_weights(study: StudyResults, out: Path) -> str | None:
     """Writes weights.svg and weights.png; None when no run has logged weights."""
-    tasks = [column.task for column in findings.plan.columns]
+    tasks = [column.task for column in study.plan.columns]
     of_name = {
         row.name: curves
-        for row in findings.rows
-        if (curves := share_curves([r for r in findings.results if r.name == row.name], tasks))
+        for row in study.rows
+        if (curves := share_curves([r for r in study.results if r.name == row.name], tasks))
     }
     if not of_name:
         return None
@@ -43,7 +43,7 @@ def draw_weights(findings: Findings, out: Path) -> str | None:
         # The last panel of its column, which need not be in the last row.
         axes.tick_params(labelbottom=i + grid.shape[1] >= len(of_name))
     handles = [
-        Line2D([], [], color=style(i)[0], ls=style(i)[1], lw=2, label=task)
+        Line2D([], [], color=line_style(i)[0], ls=line_style(i)[1], lw=2, label=task)
         for i, task in enumerate(tasks)
     ]
     figure.legend(
@@ -52,14 +52,14 @@ def draw_weights(findings: Findings, out: Path) -> str | None:
     figure.supxlabel(
         "step (line: mean over seeds; band: lowest to highest)", size=TEXT_SIZE, color=INK
     )
-    figure.supylabel("share of the weights' sum", size=TEXT_SIZE, color=INK)
+    figure.supylabel("share of the sum of weights", size=TEXT_SIZE, color=INK)
     return save(figure, out, "weights")
 
 
 def share_curves(
-    results: Sequence[CellResult], tasks: Sequence[str]
+    results: Sequence[TrialResult], tasks: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """(steps, shares [seeds, tasks, steps]) at the steps that all seeds have logged."""
+    """Returns (steps, shares [seeds, tasks, steps]) at the steps that all seeds have logged."""
     runs = []
     for result in results:
         if all(task in result.weights for task in tasks):
@@ -82,13 +82,13 @@ def _panel(
     shares: NDArray[np.float64],
     tasks: Sequence[str],
 ) -> None:
-    plain(axes)
-    shares = np.maximum(shares, _LEAST_SHARE)
+    style_axes(axes)
+    shares = np.maximum(shares, _MIN_SHARE)
     for i, _task in enumerate(tasks):
-        colour, line_style = style(i)
+        colour, dashes = line_style(i)
         of_task = shares[:, i]
         width = max(1.2, 3.0 - 0.6 * i)  # equal shares lie on each other, and must all be seen
-        axes.plot(steps, of_task.mean(axis=0), color=colour, ls=line_style, lw=width)
+        axes.plot(steps, of_task.mean(axis=0), color=colour, ls=dashes, lw=width)
         low, high = of_task.min(axis=0), of_task.max(axis=0)
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
     axes.set_yscale("log")

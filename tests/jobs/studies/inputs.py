@@ -1,4 +1,4 @@
-"""A study file over a small config, and made-up results of its cells."""
+"""A study file over a small config, and made-up results of its trials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jobs.studies.plan import Plan
-from jobs.studies.results import CellResult
+from jobs.studies.results import TrialResult
 from tests.support.runs import config_tree, write_config
 
 
@@ -35,8 +35,8 @@ def write_study(folder: Path, tree: Mapping[str, Any]) -> Path:
     return write_config(tree, folder / "study.yaml")
 
 
-def made_up(plan: Plan, scatter: float = 0.003) -> list[CellResult]:
-    """A result for every cell; balancers differ by more than their seeds do."""
+def made_up(plan: Plan, scatter: float = 0.003) -> list[TrialResult]:
+    """A result for every trial; balancers differ by more than their seeds do."""
     random = np.random.default_rng(0)
     results = []
     for name, config in plan.configs.items():
@@ -44,10 +44,10 @@ def made_up(plan: Plan, scatter: float = 0.003) -> list[CellResult]:
             tasks = list(config.task_names)
             drift = random.normal(0, 1e-3, len(tasks))
             results.append(
-                CellResult(
+                TrialResult(
                     name=name,
                     seed=seed,
-                    figures={t: 0.7 + float(random.normal(0, scatter)) for t in tasks},
+                    metrics={t: 0.7 + float(random.normal(0, scatter)) for t in tasks},
                     step_time_s=0.1 + 0.01 * float(random.random()),
                     weights={
                         task: tuple((s, float(np.exp(drift[i] * s))) for s in range(1, 900, 50))

@@ -15,9 +15,9 @@ import pytest
 
 from jobs.processes.machine import default_jobs, num_cores, run_environment, threads_per_rank
 from jobs.studies import running
-from jobs.studies.cells import Cell, cells_of
 from jobs.studies.plan import Plan, make_plan
-from jobs.studies.running import Progress, run_cells
+from jobs.studies.running import Progress, run_trials
+from jobs.studies.trials import Trial, trials_of
 from tests.jobs.studies.inputs import study_tree, write_study
 
 # What a run that ends well leaves behind; argv: config file, run folder.
@@ -26,8 +26,8 @@ import json, pathlib, shutil, sys
 config, folder = map(pathlib.Path, sys.argv[1:])
 (folder / "checkpoints/step-1").mkdir(parents=True)
 shutil.copy(config, folder / "config.effective.yaml")
-figures = {"eval/auc/ctr": 0.7, "eval/auc/cvr": None, "eval/xauc/watch_time": 0.1}
-(folder / "summary.json").write_text(json.dumps({"status": "done"} | figures))
+metrics = {"eval/auc/ctr": 0.7, "eval/auc/cvr": None, "eval/xauc/watch_time": 0.1}
+(folder / "summary.json").write_text(json.dumps({"status": "done"} | metrics))
 """
 _BADLY = """
 import sys
@@ -50,16 +50,16 @@ _STUDY = """
 import sys
 from pathlib import Path
 from jobs.studies import running
-from jobs.studies.cells import cells_of
+from jobs.studies.trials import trials_of
 from jobs.studies.plan import make_plan
 
 folder = Path({folder!r})
 [file] = folder.glob("study*")
 plan = make_plan(file, [])
-[cell, *_] = cells_of(plan, folder / "out")
-cell.write_config(plan.configs[cell.name])
-running._command = lambda cell, *_: [sys.executable, "-c", {program!r}, str(cell.config_file)]
-running.run_cells(plan, [cell], 1, "")
+[trial, *_] = trials_of(plan, folder / "out")
+trial.write_config(plan.configs[trial.name])
+running._command = lambda trial, *_: [sys.executable, "-c", {program!r}, str(trial.config_file)]
+running.run_trials(plan, [trial], 1, "")
 """
 
 
@@ -69,39 +69,39 @@ def plan(tmp_path: Path) -> Plan:
 
 
 @pytest.fixture
-def cells(plan: Plan, tmp_path: Path) -> list[Cell]:
-    cells = cells_of(plan, tmp_path / "out")
-    for cell in cells:
-        cell.write_config(plan.configs[cell.name])
-    return cells
+def trials(plan: Plan, tmp_path: Path) -> list[Trial]:
+    trials = trials_of(plan, tmp_path / "out")
+    for trial in trials:
+        trial.write_config(plan.configs[trial.name])
+    return trials
 
 
 def _run(
     plan: Plan,
-    cells: list[Cell],
+    trials: list[Trial],
     monkeypatch: pytest.MonkeyPatch,
     programs: dict[str, str],
     jobs: int = 1,
 ) -> Progress:
-    """Runs the cells; `programs`: balancer -> its stand-in, where that is not `_WELL`."""
+    """Runs the trials; `programs`: balancer -> its stand-in, where that is not `_WELL`."""
 
-    def command(cell: Cell, ranks: int, threads: int) -> list[str]:
-        program = programs.get(cell.name, _WELL)
-        return [sys.executable, "-c", program, str(cell.config_file), str(cell.run_folder)]
+    def command(trial: Trial, ranks: int, threads: int) -> list[str]:
+        program = programs.get(trial.name, _WELL)
+        return [sys.executable, "-c", program, str(trial.config_file), str(trial.run_folder)]
 
     monkeypatch.setattr(running, "_command", command)
-    return run_cells(plan, cells, jobs, "python launch/study.py")
+    return run_trials(plan, trials, jobs, "python launch/study.py")
 
 
 def test_a_done_cell_keeps_its_figures_and_no_checkpoint(
-    plan: Plan, cells: list[Cell], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    plan: Plan, trials: list[Trial], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    assert not any(cell.is_done() for cell in cells)
-    progress = _run(plan, cells, monkeypatch, {})
-    assert progress.done == cells, "in the order of the plan"
-    assert all(cell.is_done() for cell in cells)
-    assert not list(cells[0].run_folder.glob("checkpoints"))
-    record = cells[0].record()
+    assert not any(trial.is_done() for trial in trials)
+    progress = _run(plan, trials, monkeypatch, {})
+    assert progress.done == trials, "in the order of the plan"
+    assert all(trial.is_done() for trial in trials)
+    assert not list(trials[0].run_folder.glob("checkpoints"))
+    record = trials[0].record()
     assert (record["command"], record["jobs"]) == ("python launch/study.py", 1)
     assert record["wall_s"] > 0
     lines = capfd.readouterr().out.splitlines()
@@ -112,28 +112,33 @@ def test_a_done_cell_keeps_its_figures_and_no_checkpoint(
 
 
 def test_other_settings_make_a_cell_undone_but_another_place_and_threads_do_not(
-    plan: Plan, cells: list[Cell], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plan: Plan, trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    cell = cells[0]
-    _run(plan, [cell], monkeypatch, {})
-    config = plan.configs[cell.name]
+    trial = trials[0]
+    _run(plan, [trial], monkeypatch, {})
+    config = plan.configs[trial.name]
     threads = config.distributed.model_copy(update={"threads_per_rank": 7})
-    cell.write_config(config.model_copy(update={"distributed": threads}))
-    assert cell.is_done()
+    trial.write_config(config.model_copy(update={"distributed": threads}))
+    assert trial.is_done()
     shutil.copytree(tmp_path / "out", tmp_path / "moved")
-    moved = Cell(cell.name, cell.seed, tmp_path / "moved")
+    moved = Trial(trial.name, trial.seed, tmp_path / "moved")
     moved.write_config(config)
     assert moved.is_done()
     data = config.data.model_copy(update={"batch_size": 77})
-    cell.write_config(config.model_copy(update={"data": data}))
-    assert not cell.is_done()
+    trial.write_config(config.model_copy(update={"data": data}))
+    assert not trial.is_done()
 
 
 def test_a_failed_cell_is_told_with_its_reason_and_the_others_go_on(
-    plan: Plan, cells: list[Cell], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    plan: Plan, trials: list[Trial], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    progress = _run(plan, cells, monkeypatch, {"hand": _BADLY}, jobs=2)
-    assert sorted(cell.name for cell in progress.done) == ["equal", "equal", "marigold", "marigold"]
+    progress = _run(plan, trials, monkeypatch, {"hand": _BADLY}, jobs=2)
+    assert sorted(trial.name for trial in progress.done) == [
+        "equal",
+        "equal",
+        "marigold",
+        "marigold",
+    ]
     reason = "DataError: /logs: there is no such folder"
     assert {(c.name, c.seed): r for c, r in progress.failed.items()} == {
         ("hand", 1): reason,
@@ -143,27 +148,27 @@ def test_a_failed_cell_is_told_with_its_reason_and_the_others_go_on(
 
 
 def test_a_run_that_ends_well_without_a_result_is_a_failure(
-    plan: Plan, cells: list[Cell], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, trials: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    progress = _run(plan, cells[:1], monkeypatch, {"equal": "pass"})
-    assert progress.failed == {cells[0]: "ended with code 0"}
+    progress = _run(plan, trials[:1], monkeypatch, {"equal": "pass"})
+    assert progress.failed == {trials[0]: "ended with code 0"}
 
 
 def test_when_nothing_succeeds_the_rest_is_not_tried(
-    plan: Plan, cells: list[Cell], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, trials: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = dict.fromkeys(plan.configs, _BADLY)
-    progress = _run(plan, cells, monkeypatch, programs)
+    progress = _run(plan, trials, monkeypatch, programs)
     assert progress.is_hopeless
-    assert list(progress.failed) == cells[:3]
+    assert list(progress.failed) == trials[:3]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_children_and_is_no_failure(
-    plan: Plan, cells: list[Cell], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    plan: Plan, trials: list[Trial], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
-    started = [Path(f"{cell.config_file}.started") for cell in cells[1:3]]
+    started = [Path(f"{trial.config_file}.started") for trial in trials[1:3]]
 
     def interrupt() -> None:
         patience = time.monotonic() + 30
@@ -174,35 +179,35 @@ def test_a_signal_stops_the_children_and_is_no_failure(
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
     forever = {"hand": _FOREVER, "marigold": _FOREVER}
-    progress = _run(plan, cells, monkeypatch, forever, jobs=3)
+    progress = _run(plan, trials, monkeypatch, forever, jobs=3)
     thread.join()
     assert progress.was_stopped
     assert progress.failed == {}
-    assert all(cell.name == "equal" for cell in progress.done)
+    assert all(trial.name == "equal" for trial in progress.done)
     for file in started:
         with pytest.raises(ProcessLookupError):
             os.kill(int(file.read_text()), 0)
     assert signal.getsignal(number) is before
 
 
-def test_a_stopped_run_goes_on_and_any_other_starts_anew(plan: Plan, cells: list[Cell]) -> None:
-    cell = cells[0]
+def test_a_stopped_run_goes_on_and_any_other_starts_anew(plan: Plan, trials: list[Trial]) -> None:
+    trial = trials[0]
 
     def resume() -> str:
-        command = running._command(cell, 2, 3)
+        command = running._command(trial, 2, 3)
         assert command[command.index("--nproc-per-node") + 1] == "2"
         assert command[-1] == "distributed.threads_per_rank=3"
         return command[command.index("--resume") + 1]
 
     assert resume() == "never"
-    cell.run_folder.mkdir(parents=True)
-    shutil.copy(cell.config_file, cell.run_folder / "config.effective.yaml")
+    trial.run_folder.mkdir(parents=True)
+    shutil.copy(trial.config_file, trial.run_folder / "config.effective.yaml")
     for status, expected in (("stopped", "auto"), ("failed", "never"), ("running", "never")):
-        (cell.run_folder / "summary.json").write_text(f'{{"status": "{status}"}}')
+        (trial.run_folder / "summary.json").write_text(f'{{"status": "{status}"}}')
         assert resume() == expected
-    (cell.run_folder / "summary.json").write_text('{"status": "stopped"}')
-    data = plan.configs[cell.name].data.model_copy(update={"batch_size": 77})
-    cell.write_config(plan.configs[cell.name].model_copy(update={"data": data}))
+    (trial.run_folder / "summary.json").write_text('{"status": "stopped"}')
+    data = plan.configs[trial.name].data.model_copy(update={"batch_size": 77})
+    trial.write_config(plan.configs[trial.name].model_copy(update={"data": data}))
     assert resume() == "never", "its checkpoint is of other settings"
 
 

@@ -19,7 +19,7 @@ def test_a_plan_goes_seed_by_seed_over_balancers_and_single_tasks(tmp_path: Path
     plan = make_plan(write_study(tmp_path, study_tree()))
     names = ["equal", "hand", "marigold"]
     names += ["single-task-ctr", "single-task-cvr", "single-task-watch_time"]
-    assert list(plan.cells()) == [(name, seed) for seed in (1, 2) for name in names]
+    assert list(plan.trials()) == [(name, seed) for seed in (1, 2) for name in names]
 
 
 def test_each_config_is_the_shared_one_with_its_balancer(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_without_single_task_models_there_are_none(tmp_path: Path) -> None:
 def test_metrics_have_defaults_by_kind_and_a_direction(tmp_path: Path) -> None:
     tree = study_tree() | {"metrics": {"cvr": "log_loss", "watch_time": "xauc"}}
     plan = make_plan(write_study(tmp_path, tree))
-    found = [(c.figure, c.higher_is_better) for c in plan.columns]
+    found = [(c.summary_key, c.higher_is_better) for c in plan.columns]
     assert found == [
         ("eval/auc/ctr", True),
         ("eval/log_loss/cvr", False),
@@ -86,7 +86,7 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     ({"overrides": ["run={name: x}"]}, "override 'run={name: x}': the study sets run.name itself"),
     ({"overrides": ["balancer.lr=3"]}, "'balancer.lr=3': the study sets balancer itself"),
     ({"overrides": ["data.batchsize=3"]}, "data.batchsize: unknown key; did you mean 'batch_size'"),
-    ({"overrides": ["data.eval=null"]}, "data.eval is missing: a study compares held-out figures"),
+    ({"overrides": ["data.eval=null"]}, "data.eval is missing: a study compares held-out metrics"),
     (
         {"overrides": ["tasks=[{name: ctr, kind: binary, label: click}]"]},
         "a study of balancers needs two tasks or more",

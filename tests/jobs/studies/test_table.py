@@ -56,8 +56,8 @@ def test_step_times_are_compared_seed_by_seed() -> None:
 
 def test_delta_m_is_the_mean_gain_over_single_task_models() -> None:
     # ctr: 0.84 is +5 % and 0.80 is 0; watch_time, lower is better: 45 is +10 % and 60 is -20 %.
-    figures = {"ctr": {1: 0.84, 2: 0.80}, "watch_time": {1: 45.0, 2: 60.0}}
-    found = delta_m(figures, _SINGLE, _HIGHER)
+    metrics = {"ctr": {1: 0.84, 2: 0.80}, "watch_time": {1: 45.0, 2: 60.0}}
+    found = delta_m(metrics, _SINGLE, _HIGHER)
     assert found is not None
     assert found.mean == pytest.approx((7.5 - 10) / 2)
     assert found.sd == pytest.approx(17.5 / math.sqrt(2))
@@ -70,15 +70,15 @@ def test_delta_m_of_a_negative_reference_keeps_its_sign() -> None:
 
 
 def test_delta_m_takes_only_seeds_that_have_all_tasks() -> None:
-    figures = {"ctr": {1: 0.84, 2: 0.1}, "watch_time": {1: 50.0}}
-    found = delta_m(figures, _SINGLE, _HIGHER)
+    metrics = {"ctr": {1: 0.84, 2: 0.1}, "watch_time": {1: 50.0}}
+    found = delta_m(metrics, _SINGLE, _HIGHER)
     _assert_spread(found, 2.5, None, 1)
 
 
 @pytest.mark.parametrize("single_task", [{}, {"ctr": 0.8}, {"ctr": 0.8, "watch_time": 0.0}])
 def test_there_is_no_delta_m_without_all_references(single_task: dict[str, float]) -> None:
-    figures = {"ctr": {1: 0.84}, "watch_time": {1: 45.0}}
-    assert delta_m(figures, single_task, _HIGHER) is None
+    metrics = {"ctr": {1: 0.84}, "watch_time": {1: 45.0}}
+    assert delta_m(metrics, single_task, _HIGHER) is None
 
 
 def test_ties_share_their_mean_rank() -> None:

@@ -1,4 +1,4 @@
-"""A cell of the grid: one balancer, one seed, one run; its files, and whether it is done."""
+"""A trial is one run of a study: one balancer with one seed, its files, and whether it is done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marigold_rec.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     name: str
     seed: int
     out: Path
@@ -24,12 +24,12 @@ class Cell:
 
     @property
     def log_file(self) -> Path:
-        """What the run said on stdout and stderr."""
+        """Holds the run's stdout and stderr."""
         return self._file("log")
 
     @property
     def record_file(self) -> Path:
-        """How it was run: command, commit, machine, seconds."""
+        """Says how the run was made: command, commit, machine, seconds."""
         return self._file("json")
 
     @property
@@ -37,10 +37,11 @@ class Cell:
         return self.out / "runs" / f"{self.name}-seed-{self.seed}"
 
     def _file(self, suffix: str) -> Path:
-        return self.out / "cells" / self.name / f"seed-{self.seed}.{suffix}"
+        return self.out / "trials" / self.name / f"seed-{self.seed}.{suffix}"
 
     def config(self, config: Config) -> Config:
-        """`config` with this cell's seed and folder; no TensorBoard, one checkpoint at the end."""
+        """Returns `config` with this trial's seed and folder, no TensorBoard, and one checkpoint at
+        the end."""
         run = config.run.model_copy(
             update={
                 "name": self.run_folder.name,
@@ -59,32 +60,34 @@ class Cell:
         temporary.rename(self.config_file)
 
     def summary(self) -> dict[str, Any]:
-        """The run's summary.json, {} when there is none."""
+        """Reads the run's summary.json; {} when there is none."""
         return _json(self.run_folder / "summary.json")
 
     def record(self) -> dict[str, Any]:
         return _json(self.record_file)
 
     def is_done(self) -> bool:
-        """The run ended well, under the settings of the cell's config file."""
+        """Returns True if the run ended well, under the settings of the trial's config file."""
         return self.summary().get("status") == "done" and self.has_same_settings()
 
     def has_same_settings(self) -> bool:
-        """The run's own config is the cell's but for its place and its threads: a study may be
-        moved, and go on with another number of jobs."""
+        """Returns True if the run's own config is the trial's, except for its folder and threads.
+
+        A study may be moved, and continued with another number of jobs.
+        """
         try:
             planned = load_config(self.config_file)
             used = load_config(self.run_folder / "config.effective.yaml")
         except ConfigError:
             return False
-        return _what_counts(planned) == _what_counts(used)
+        return _without_place(planned) == _without_place(used)
 
 
-def cells_of(plan: Plan, out: Path) -> list[Cell]:
-    return [Cell(name, seed, out) for name, seed in plan.cells()]
+def trials_of(plan: Plan, out: Path) -> list[Trial]:
+    return [Trial(name, seed, out) for name, seed in plan.trials()]
 
 
-def _what_counts(config: Config) -> Config:
+def _without_place(config: Config) -> Config:
     run = config.run.model_copy(update={"dir": ""})
     threads = {"threads_per_rank": None, "timeout_s": 1, "step_timeout_s": 1}
     distributed = config.distributed.model_copy(update=threads)

@@ -1,4 +1,4 @@
-"""All that a study found: the rows of its table, the single-task models, weights, provenance."""
+"""Collects a study's results: the rows of its table, the single-task models, the final weights."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobs.studies.plan import Plan
-from jobs.studies.results import CellResult
+from jobs.studies.results import TrialResult
 from jobs.studies.table import BySeed, Row, Spread, make_rows, shares, spread
 
 
 @dataclass(frozen=True)
-class Findings:
+class StudyResults:
     plan: Plan
-    results: list[CellResult]
+    results: list[TrialResult]
     rows: list[Row]
-    """Of the balancers with a finished run, best first."""
+    """Balancers with a finished run, best first."""
     single_task: dict[str, Spread]
-    """Task -> figure of its own model."""
+    """Task -> metric of its own model."""
     single_task_time: Spread | None
-    """Of all of these together, relative to the reference's step."""
+    """Step time of all single-task models together, relative to the reference's step."""
     final_weights: dict[str, dict[str, float]]
     """Balancer -> task -> share of the weight at the end, mean over seeds."""
     missing: list[tuple[str, int]]
     """Cells without a result."""
 
 
-def find(plan: Plan, results: list[CellResult]) -> Findings:
-    by_name: dict[str, list[CellResult]] = {}
+def collect_results(plan: Plan, results: list[TrialResult]) -> StudyResults:
+    by_name: dict[str, list[TrialResult]] = {}
     for result in results:
         by_name.setdefault(result.name, []).append(result)
     tasks = [column.task for column in plan.columns]
     value = {
-        name: {task: _figures(by_name[name], task) for task in tasks}
+        name: {task: _by_seed(by_name[name], task) for task in tasks}
         for name in plan.file.balancers
         if name in by_name
     }
@@ -45,9 +45,9 @@ def find(plan: Plan, results: list[CellResult]) -> Findings:
     single_task = {
         task: found
         for task, name in plan.single_task_names.items()
-        if (found := spread(_figures(by_name.get(name, []), task).values())) is not None
+        if (found := spread(_by_seed(by_name.get(name, []), task).values())) is not None
     }
-    return Findings(
+    return StudyResults(
         plan=plan,
         results=results,
         rows=make_rows(
@@ -65,8 +65,8 @@ def find(plan: Plan, results: list[CellResult]) -> Findings:
     )
 
 
-def _figures(results: Iterable[CellResult], task: str) -> BySeed:
-    return {r.seed: r.figures[task] for r in results if task in r.figures}
+def _by_seed(results: Iterable[TrialResult], task: str) -> BySeed:
+    return {r.seed: r.metrics[task] for r in results if task in r.metrics}
 
 
 def _joint_time(plan: Plan, step_time_s: dict[str, dict[int, float]]) -> Spread | None:
@@ -76,18 +76,18 @@ def _joint_time(plan: Plan, step_time_s: dict[str, dict[int, float]]) -> Spread 
     return spread(sum(model[seed] for model in models) / reference[seed] for seed in seeds)
 
 
-def _final_shares(results: list[CellResult]) -> dict[str, float]:
+def _final_shares(results: list[TrialResult]) -> dict[str, float]:
     of_seeds = [shares(result.final_weights) for result in results if result.final_weights]
     tasks = list(dict.fromkeys(task for found in of_seeds for task in found))
     return {task: statistics.fmean(f[task] for f in of_seeds if task in f) for task in tasks}
 
 
-def _missing(plan: Plan, results: list[CellResult]) -> list[tuple[str, int]]:
+def _missing(plan: Plan, results: list[TrialResult]) -> list[tuple[str, int]]:
     there = {(result.name, result.seed) for result in results}
-    return [cell for cell in plan.cells() if cell not in there]
+    return [trial for trial in plan.trials() if trial not in there]
 
 
-def distinct(findings: Findings, key: str) -> list[str]:
-    """The values of a record's entry over all cells, the most frequent first."""
-    counted = Counter(str(r.record[key]) for r in findings.results if r.record.get(key))
+def distinct(study: StudyResults, key: str) -> list[str]:
+    """Returns the values of one entry of the trials' records, the most frequent first."""
+    counted = Counter(str(r.record[key]) for r in study.results if r.record.get(key))
     return [value for value, _ in counted.most_common()]
