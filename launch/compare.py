@@ -1,8 +1,8 @@
 """Compares runs: python launch/compare.py RUN RUN ... [--all] [--out FOLDER].
 
-A RUN is the folder of an evaluation (report.json) or of a training run (summary.json); the first is
-what the others are compared with. With --out it writes compare.md and compare.html too. Exit codes:
-0 done, 1 other, 2 a RUN that is neither.
+A RUN is the folder of an evaluation (report.json) or of a training run (summary.json); the others
+are compared with the first. With --out it writes compare.md and compare.html too. Exit codes: 0
+done, 1 other, 2 a RUN that is neither.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jobs.entrypoint.exits import end_with
+from jobs.entrypoint.exit_codes import exit_with
 from marigold_rec.errors import EXIT_DONE, ConfigError
 from marigold_rec.metrics import metric_of
 from marigold_rec.reporting.comparison import (
@@ -36,9 +36,9 @@ def main() -> int:
         if arguments.out is not None:
             _write(compare(runs), Path(arguments.out))
     except ConfigError as error:
-        end_with(error)
+        exit_with(error)
     for line in comparison_lines(compare(runs, all_metrics=arguments.all)):
-        _say(line)
+        _print(line)
     return EXIT_DONE
 
 
@@ -47,7 +47,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folder with report.json or summary.json"
     )
-    parser.add_argument("--all", action="store_true", help="print every figure, not the main ones")
+    parser.add_argument("--all", action="store_true", help="print all metrics, not the main ones")
     parser.add_argument("--out", metavar="FOLDER", help="for compare.md and compare.html")
     return parser.parse_args()
 
@@ -63,7 +63,7 @@ def _write(found: Comparison, out: Path) -> None:
 
 
 def comparison_lines(found: Comparison) -> Iterator[str]:
-    """Aligned columns for a terminal; `^` is the best of a column."""
+    """Yields aligned columns for a terminal; `^` marks the best of a column."""
     labels = [_short(label) for label in found.labels]
     facts = [["runs", *found.facts]]
     for label, run in zip(labels, found.runs, strict=True):
@@ -90,10 +90,10 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
     if len(found.runs) > 1:
         yield ""
         yield (
-            "^: the best value of its column, which may be chance: nothing is tested here "
-            "(launch/evaluate.py --baseline does that)"
+            "^: the best value of its column, which may be chance: for significance tests run "
+            "launch/evaluate.py --baseline"
         )
-        yield "signed numbers: difference to the first run"
+        yield "signed numbers: difference from the first run"
 
 
 def _cell(cell: Cell, metric: str) -> str:
@@ -115,7 +115,7 @@ def _reasons(
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The first column to the left, the others to the right."""
+    """Aligns the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for first, *others in table:
         right = "".join(
@@ -129,8 +129,9 @@ def _short(label: str) -> str:
     return text if len(text) <= _LONGEST_LABEL else f"{text[:20]}...{text[-25:]}"
 
 
-def _say(line: str) -> None:
-    """In plain ASCII where the terminal knows no more: a report must not end in a traceback."""
+def _print(line: str) -> None:
+    """Prints in plain ASCII where the terminal can't show more: a report must not end in a
+    traceback."""
     plain = line.replace("\u2212", "-").replace(NOTHING, "-").replace("\u00b2", "2")
     encoding = sys.stdout.encoding or "ascii"
     print(plain.encode(encoding, errors="backslashreplace").decode(encoding))

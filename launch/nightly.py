@@ -17,7 +17,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from jobs.entrypoint.exits import end_process, end_with
+from jobs.entrypoint.exit_codes import exit_with, run_and_exit
 from jobs.nightly.arguments import parse_arguments
 from marigold_rec.config import load_config
 from marigold_rec.errors import MarigoldError
@@ -37,8 +37,8 @@ def main(at: Callable[[str], None] = lambda point: None) -> int:
     try:
         return run_nightly(load_config(arguments.config, arguments.overrides), arguments, at)
     except MarigoldError as error:
-        end_with(error)
+        exit_with(error)
 
 
 if __name__ == "__main__":
-    end_process(main)
+    run_and_exit(main)

@@ -14,8 +14,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from jobs.entrypoint.exits import end_with
-from jobs.entrypoint.run_folder import locked
+from jobs.entrypoint.exit_codes import exit_with
+from jobs.entrypoint.run_folder import lock_folder
 from jobs.processes.machine import default_jobs
 from jobs.studies.front_picture import draw_front
 from jobs.studies.plan import Plan, make_plan
@@ -35,10 +35,10 @@ def main() -> int:
         plan = make_plan(Path(arguments.study), arguments.overrides)
         if arguments.report_only:
             return _report(plan, out)
-        with locked(out):
+        with lock_folder(out):
             return _run(plan, out, arguments.jobs or default_jobs(plan.file.ranks))
     except ConfigError as error:
-        end_with(error)
+        exit_with(error)
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -6,7 +6,7 @@ by a signal after a save. torchrun ends with 1 when a rank fails; summary.json h
 
 from __future__ import annotations
 
-from jobs.entrypoint.exits import end_process, rank_of_environment
+from jobs.entrypoint.exit_codes import rank_from_env, run_and_exit
 from jobs.training.arguments import load_config_or_exit, parse_arguments
 from marigold_rec.config import dump_config
 
@@ -15,20 +15,20 @@ def main() -> int:
     arguments = parse_arguments(__doc__ or "")
     config = load_config_or_exit(arguments)
     if arguments.print_config:
-        if rank_of_environment() == 0:
+        if rank_from_env() == 0:
             print(dump_config(config), end="")
         return 0
-    # Not above: these import torch and TorchRec, and a typo should not wait for that.
-    from jobs.entrypoint.doorway import doorway
+    # Imported late: these import torch and TorchRec, and a typo should fail without them.
+    from jobs.entrypoint.entrypoint import entrypoint
     from jobs.training.dry_run import dry_run
     from jobs.training.run import train_and_evaluate
     from marigold_rec.distributed import start_ranks
 
-    with doorway(config, is_dry_run=arguments.dry_run), start_ranks(config) as ranks:
+    with entrypoint(config, is_dry_run=arguments.dry_run), start_ranks(config) as ranks:
         if arguments.dry_run:
             return dry_run(config, ranks)
         return train_and_evaluate(config, ranks, arguments.resume)
 
 
 if __name__ == "__main__":
-    end_process(main)
+    run_and_exit(main)

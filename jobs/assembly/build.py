@@ -1,4 +1,4 @@
-"""The composition root: from a config to data and model. Every doorway builds through here."""
+"""The composition root builds data and model from a config, for every command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data_pipelines.order.partition import require_one_step
 from data_pipelines.preflight.split import look_at_split, rules_of, split_problems
 from data_pipelines.reading.reader import ParquetReader
 from jobs.assembly.data_root import split_root
-from jobs.assembly.told import Told
+from jobs.assembly.log_once import LogOnce
 from marigold_rec.balancing import build_balancer
 from marigold_rec.config import Config, Table
 from marigold_rec.config.data import SplitConfig
@@ -31,12 +31,12 @@ from models import build_embeddings, build_network
 
 @dataclass(frozen=True)
 class Data:
-    """The files of both splits, found and checked once, the same on every rank."""
+    """The catalogs of both splits, scanned and checked once, the same on every rank."""
 
     train: Catalog
     eval: Catalog | None
     admitted: Mapping[str, RowBits] = field(default_factory=dict)
-    """By table: the rows that a night's stage `rows` has admitted (life_cycle)."""
+    """By table: the rows that a nightly run's stage `rows` has admitted (life_cycle)."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class BuiltModel:
 
 
 def find_data(config: Config, ranks: Ranks) -> Data:
-    """Scans and checks both splits on rank 0; every rank gets the result, or raises its DataError.
+    """Scans and checks both splits on rank 0; every rank gets the result, or its DataError.
 
-    With no path at all, makes the embedded synthetic log on first use. Collective.
+    Without any path it makes the embedded synthetic log on first use. Collective.
     """
     return on_first_rank(lambda: _find_data(config, ranks.world_size), ranks.control)
 
 
 def check_inputs(config: Config, data: Data, ranks: Ranks) -> InputChecks:
-    """Looks at a sample of the training rows, on rank 0, and says what it finds. Collective."""
+    """Checks a sample of the training rows on rank 0, and logs what it finds. Collective."""
     due = config.data.train.due
     checks: InputChecks = on_first_rank(
         lambda: look_at_inputs(data.train, config, due, ranks.world_size), ranks.control
@@ -68,21 +68,24 @@ def check_inputs(config: Config, data: Data, ranks: Ranks) -> InputChecks:
     return checks
 
 
-def find_eval_data(config: Config, ranks: Ranks, told: Told) -> Catalog:
-    """Scans and checks data.eval alone, on rank 0; every rank gets it, or raises its DataError.
+def find_eval_data(config: Config, ranks: Ranks, log: LogOnce) -> Catalog:
+    """Scans and checks data.eval alone, on rank 0; every rank gets it, or its DataError.
 
     Collective.
     """
     split = config.data.eval
-    assert split is not None, "the caller has seen to it"
-    return on_first_rank(lambda: _find_split("eval", config, split, told), ranks.control)
+    assert split is not None, "the caller has checked it"
+    return on_first_rank(lambda: _find_split("eval", config, split, log), ranks.control)
 
 
-def find_train_files(config: Config, told: Told) -> Catalog:
-    """What the training split holds now, not held against the config. Raises DataError."""
+def find_train_files(config: Config, log: LogOnce) -> Catalog:
+    """Scans the training split as it is now, without checks against the config.
+
+    Raises DataError.
+    """
     split = config.data.train
     return scan(
-        split_root("train", split, config, told.info),
+        split_root("train", split, config, log.info),
         split.dates,
         needed_columns(config),
         rules_of(config),
@@ -101,7 +104,7 @@ def train_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader:
 
 
 def eval_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader | None:
-    """In file order; None when the config has no eval split."""
+    """Makes a reader in file order; None when the config has no eval split."""
     if data.eval is None or config.data.eval is None:
         return None
     return ParquetReader(
@@ -118,7 +121,7 @@ def eval_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader | Non
 
 
 def build_model(config: Config, ranks: Ranks) -> BuiltModel:
-    """The sharded model with its fused table optimizers. Collective.
+    """Builds the sharded model with its fused table optimizers. Collective.
 
     The same seed gives the same initial values at any number of ranks and under any plan.
     """
@@ -165,14 +168,14 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
 
 
 def network_layout(config: Config) -> NetworkLayout:
-    """What the parameters of the config's network mean. Takes no memory and no random number."""
+    """Returns what the axes of the network's parameters mean, without memory or random numbers."""
     with torch.device("meta"):
         return build_network(config).layout
 
 
 def _find_data(config: Config, world_size: int) -> Data:
-    told = Told()
-    train = _find_split("train", config, config.data.train, told)
+    log = LogOnce()
+    train = _find_split("train", config, config.data.train, log)
     try:
         require_one_step(train.num_rows, world_size, config.data.batch_size)
     except DataError as error:
@@ -180,7 +183,7 @@ def _find_data(config: Config, world_size: int) -> Data:
     admitted = _admitted(config)
     if config.data.eval is None:
         return Data(train, None, admitted)
-    held_out = _find_split("eval", config, config.data.eval, told)
+    held_out = _find_split("eval", config, config.data.eval, log)
     errors, warnings = split_problems(train, held_out, config)
     for warning in warnings:
         LOGGER.warning("%s", warning)
@@ -194,8 +197,8 @@ def _admitted(config: Config) -> dict[str, RowBits]:
     if life_cycle.rows is None:
         if life_cycle.tables:
             LOGGER.warning(
-                "life_cycle: only launch/nightly.py knows a history of rows: this run evicts no "
-                "row, and every id has its row"
+                "life_cycle: only launch/nightly.py keeps the row history: this run evicts no row "
+                "and admits every id"
             )
         return {}
     if not life_cycle.admitting:
@@ -204,27 +207,27 @@ def _admitted(config: Config) -> dict[str, RowBits]:
     return read_night_bits(folder, ADMITTED_NAME, config.tables, needed=life_cycle.admitting)
 
 
-def _find_split(name: str, config: Config, split: SplitConfig, told: Told) -> Catalog:
-    root = split_root(name, split, config, told.info)
+def _find_split(name: str, config: Config, split: SplitConfig, log: LogOnce) -> Catalog:
+    root = split_root(name, split, config, log.info)
     catalog, problems = look_at_split(name, config, split, root)
     for warning in catalog.warnings:
-        told.warning("%s", warning)
+        log.warning("%s", warning)
     if catalog.ignored:
-        told.warning(
+        log.warning(
             "%s: %d files are not read, e.g. %s",
             catalog.storage.url,
             len(catalog.ignored),
             catalog.ignored[0],
         )
     if catalog.hidden:
-        told.info(
-            "%s: %d files are passed over since their names begin with _ or ., e.g. %s",
+        log.info(
+            "%s: %d files are skipped because their names begin with _ or ., e.g. %s",
             catalog.storage.url,
             len(catalog.hidden),
             catalog.hidden[0],
         )
     if catalog.not_due:
-        told.info(
+        log.info(
             "data.%s.due: %d files hold no label that is due and are not read, e.g. %s",
             name,
             len(catalog.not_due),

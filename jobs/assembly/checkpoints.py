@@ -1,4 +1,4 @@
-"""Which checkpoint a path names, and the config that it was trained under."""
+"""Finds the checkpoint that a path names, and the config that it was trained with."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_row_bi
 
 
 def run_folder_of(found: Found) -> Path | None:
-    """Where the run's logs lie, if the checkpoint still lies within its run."""
+    """Returns the run's folder, with its logs, if the checkpoint is still inside its run."""
     run = found.folder.resolve().parent.parent
     return run if (run / "config.effective.yaml").is_file() else None
 
 
 def open_checkpoint(path: Path) -> Found:
-    """Raises CheckpointError: nothing there, or nothing that verifies. Reads every byte."""
+    """Finds and verifies a checkpoint; reads every byte. Raises CheckpointError if none is good."""
     if (path / MANIFEST_NAME).exists():
         return Found(path, read_manifest(path), ())
     found = newest_good(path / "checkpoints") if (path / "checkpoints").is_dir() else None
@@ -33,16 +33,16 @@ def open_checkpoint(path: Path) -> Found:
 
 
 def admitted_rows(found: Found, config: Config) -> dict[str, RowBits]:
-    """The rows that its training admitted, which come with the checkpoint; empty: all."""
+    """Reads the rows that the checkpoint's training admitted, by table; empty: all rows."""
     if ADMITTED_NAME not in found.manifest.files:
         return {}
     return read_row_bits(found.folder / ADMITTED_NAME, config.tables)
 
 
 def peek_config(path: Path, overrides: Sequence[str]) -> Config:
-    """The config of the checkpoint that `path` seems to name, before anything is verified.
+    """Reads the config of the checkpoint that `path` seems to name, before anything is verified.
 
-    What the ranks need to start: device, timeout, threads. Raises CheckpointError or ConfigError.
+    The ranks need it to start: device, timeout, threads. Raises CheckpointError or ConfigError.
     """
     folders = [path, *sorted((path / "checkpoints").glob("step-*"), reverse=True)]
     for folder in folders:
@@ -52,12 +52,12 @@ def peek_config(path: Path, overrides: Sequence[str]) -> Config:
         except (OSError, CheckpointError):
             continue
         return evaluated_config(tree, overrides, folder)
-    open_checkpoint(path)  # says what is wrong
+    open_checkpoint(path)  # raises with the reason
     raise CheckpointError(f"{path}: no checkpoint with a readable {MANIFEST_NAME}")
 
 
 def evaluated_config(tree: dict[str, object], overrides: Sequence[str], folder: Path) -> Config:
-    """A manifest's config with overrides. Raises ConfigError."""
+    """Applies overrides to a manifest's config. Raises ConfigError."""
     config = config_from(tree, overrides, where=f"config of {folder}")
     if config.data.eval is None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The flags that commands on a checkpoint share."""
+"""Parses the flags that all commands on a checkpoint share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobs.entrypoint.first_rank import Parser
 
 
 def checkpoint_parser(description: str) -> argparse.ArgumentParser:
-    """--checkpoint; it exits with 2 (as every config error does) when the flags are wrong."""
+    """Makes a parser with --checkpoint; it exits with 2, like a config error, on wrong flags."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--checkpoint",

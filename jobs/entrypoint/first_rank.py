@@ -1,4 +1,4 @@
-"""One voice of many ranks, before any rank knows another."""
+"""Lets rank 0 alone print, before the process groups exist."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import Any, NoReturn
 _FOR_FIRST_RANK_S = 10.0
 
 
-def rank_of_environment() -> int:
-    """0 without torchrun."""
+def rank_from_env() -> int:
+    """Reads this process's rank; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
-def let_first_rank_speak() -> None:
-    """torchrun stops all ranks when the first of them has left: the others wait before they go.
+def wait_for_first_rank() -> None:
+    """Waits, on ranks other than 0, before they exit: torchrun stops all ranks once one has exited.
 
-    Its SIGTERM ends the wait, and not the process, which then ends with its own exit code: where
+    torchrun's SIGTERM ends the wait, and not the process, which then exits with its own code: where
     this rank was the first to fail, torchrun shows that code as the cause.
     """
-    if rank_of_environment() != 0 and "TORCHELASTIC_RUN_ID" in os.environ:
+    if rank_from_env() != 0 and "TORCHELASTIC_RUN_ID" in os.environ:
         is_stopped = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: is_stopped.set())
         is_stopped.wait(_FOR_FIRST_RANK_S)
 
 
 class Parser(argparse.ArgumentParser):
-    """Says help and errors once, from rank 0, and ends every rank alike."""
+    """Prints help and errors once, from rank 0, and exits every rank with the same code."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        if rank_of_environment() == 0:
+        if rank_from_env() == 0:
             super()._print_message(message, file)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        let_first_rank_speak()
+        wait_for_first_rank()
         super().exit(status, message)

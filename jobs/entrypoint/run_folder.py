@@ -1,4 +1,4 @@
-"""The run's folder: made, locked against a second writer, or moved aside for a new start."""
+"""Makes and locks the run's folder, or moves an earlier run's files aside."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def run_folder(config: Config) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, and makes the folder. Raises ConfigError when that can't be done, or
-    another process holds the lock.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds its lock. Raises ConfigError if it can't, or if another process
+    holds the lock.
 
-    The lock is the kernel's: it goes with the process, so that no kill leaves a stale one.
+    The kernel releases the lock with the process: a kill leaves no stale lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,8 @@ from data_pipelines.catalog.split import Catalog
 from data_pipelines.preflight.evaluation_columns import columns_of
 from jobs.assembly.build import find_eval_data, find_train_files
 from jobs.assembly.checkpoints import evaluated_config, open_checkpoint
-from jobs.assembly.told import Told
-from jobs.entrypoint.exits import rank_of_environment
+from jobs.assembly.log_once import LogOnce
+from jobs.entrypoint.exit_codes import rank_from_env
 from jobs.evaluation.arguments import EvaluateArguments
 from jobs.evaluation.report import Contender, make_report
 from jobs.evaluation.scoring import score
@@ -37,7 +37,7 @@ def evaluate_checkpoint(config: Config, arguments: EvaluateArguments) -> int:
     try:
         return _evaluate(config, arguments, scores)
     finally:
-        if rank_of_environment() == 0 and not arguments.keep_scores:
+        if rank_from_env() == 0 and not arguments.keep_scores:
             _remove_scores(scores)
 
 
@@ -46,17 +46,17 @@ def _evaluate(config: Config, arguments: EvaluateArguments, scores: Path) -> int
         world_size, is_first = ranks.world_size, ranks.is_first
         found = on_first_rank(lambda: open_checkpoint(arguments.checkpoint), ranks.control)
         config = evaluated_config(found.manifest.config, arguments.overrides, found.folder)
-        told = Told()
-        catalog = find_eval_data(config, ranks, told)
+        log = LogOnce()
+        catalog = find_eval_data(config, ranks, log)
         if not catalog.num_rows:
             raise DataError(f"data.eval ({catalog.storage.url}): no row to evaluate on")
         columns, warnings = columns_of(config.evaluation, catalog)
-        train, train_warnings = on_first_rank(lambda: _training_files(config, told), ranks.control)
+        train, train_warnings = on_first_rank(lambda: _training_files(config, log), ranks.control)
         # Found before hours are spent on the model's scores.
         baseline_of = (
             None
             if arguments.baseline is None
-            else (_find_baseline(config, arguments.baseline, catalog, ranks, told))
+            else (_find_baseline(config, arguments.baseline, catalog, ranks, log))
         )
         LOGGER.info(
             "evaluating %s on %s rows of %s",
@@ -107,7 +107,7 @@ def _remove_scores(scores: Path) -> None:
 
 
 def _find_baseline(
-    config: Config, path: Path, catalog: Catalog, ranks: Ranks, told: Told
+    config: Config, path: Path, catalog: Catalog, ranks: Ranks, log: LogOnce
 ) -> tuple[Found, Config]:
     """The baseline and its own config, for the same rows in the same order. Collective."""
     found: Found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
@@ -117,7 +117,7 @@ def _find_baseline(
         cast(dict[str, object], tree[section])[name] = value
     its_own = evaluated_config(tree, (), found.folder)
     try:
-        its_catalog = find_eval_data(its_own, ranks, told)
+        its_catalog = find_eval_data(its_own, ranks, log)
     except DataError as error:
         raise DataError(
             [f"baseline {found.folder}: {problem}" for problem in error.problems]
@@ -139,10 +139,10 @@ def _same_rows(config: Config) -> dict[str, object]:
     return shared | {"run.dir": config.run.dir, "run.device": config.run.device}
 
 
-def _training_files(config: Config, told: Told) -> tuple[Catalog | None, list[str]]:
+def _training_files(config: Config, log: LogOnce) -> tuple[Catalog | None, list[str]]:
     """Of the model's training split, for what it has seen; None where they are gone, and why."""
     try:
-        return find_train_files(config, told), []
+        return find_train_files(config, log), []
     except (DataError, ConfigError) as error:
         return None, [
             f"no slices by what training has seen: the training files are not at hand ({error})"

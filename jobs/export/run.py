@@ -13,7 +13,7 @@ from data_pipelines.synthetic.storage import log_name
 from jobs.assembly.build import find_train_files
 from jobs.assembly.checkpoints import admitted_rows, open_checkpoint
 from jobs.assembly.data_root import names_no_log
-from jobs.assembly.told import Told
+from jobs.assembly.log_once import LogOnce
 from jobs.export.arguments import ExportArguments
 from jobs.export.dense import export_dense
 from jobs.export.outputs import outputs_of
@@ -128,7 +128,7 @@ def _columns(config: Config, found: Found) -> dict[str, str] | None:
         if not log.exists():  # an export does not make it
             return _unknown("the embedded log is gone")
     try:
-        catalog = find_train_files(config, Told())
+        catalog = find_train_files(config, LogOnce())
     except (DataError, ConfigError) as error:
         return _unknown(f"the training files are not at hand ({error})")
     if found.manifest.schema_hash not in (None, schema_hash(catalog)):

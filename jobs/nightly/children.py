@@ -18,7 +18,7 @@ from subprocess import DEVNULL, PIPE, STDOUT, Popen
 from typing import BinaryIO
 
 from jobs.processes.machine import ROOT
-from jobs.processes.parents import stopped_with_parent
+from jobs.processes.parents import terminate_with_parent
 from marigold_rec import errors
 from marigold_rec.config.nightly import NightlyConfig
 from marigold_rec.errors import EXIT_OTHER, MarigoldError, StoppedError
@@ -87,7 +87,7 @@ def run_stage(
             # Out of reach of the terminal's Ctrl-C, which would reach torchrun and its ranks twice.
             start_new_session=True,
             # A killed night must not leave a training behind that works on in its folder.
-            preexec_fn=stopped_with_parent(),
+            preexec_fn=terminate_with_parent(),
         )
         copying = threading.Thread(target=_copy, args=(process, log), daemon=True)
         copying.start()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.assembly.data_root import data_root
-from jobs.entrypoint.run_folder import locked, run_folder
+from jobs.entrypoint.run_folder import lock_folder, run_folder
 from jobs.nightly.arguments import NightlyArguments
 from jobs.nightly.day_profiles import DayProfiles
 from jobs.nightly.folder import Ending, NightFolder, night_folders
@@ -24,7 +24,7 @@ from jobs.nightly.publishing import Published
 from jobs.nightly.recalibration import is_telling, slow_tasks
 from jobs.nightly.rows import read_facts
 from jobs.nightly.stages import STAGE_NAMES, STAGES, Night, is_about_the_model, is_refused
-from jobs.processes.signals import noted_signals
+from jobs.processes.signals import catch_stop_signals
 from marigold_rec.config import Config
 from marigold_rec.errors import (
     EXIT_DONE,
@@ -47,7 +47,7 @@ def run_nightly(config: Config, arguments: NightlyArguments, at: At = lambda poi
         for line in status_lines(root, published):
             print(line)
         return EXIT_DONE
-    with locked(root), noted_signals() as signals:
+    with lock_folder(root), catch_stop_signals() as signals:
         published.check()
         published.settle()
         if arguments.roll_back:

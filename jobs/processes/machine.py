@@ -1,4 +1,4 @@
-"""What a study's figures came from: cores, commit, and how the cores are shared by its runs."""
+"""Describes the machine and the code of a study, and shares the cores between its runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALLOCATOR = {
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Counts the cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -28,13 +28,16 @@ def default_jobs(ranks: int) -> int:
 
 
 def threads_per_rank(jobs: int, ranks: int) -> int:
-    """More threads than cores make every run wait for the others at each operation: two runs of two
-    threads on two cores were measured at 20 times the step time."""
+    """Returns how many threads each rank may have, so that all runs together fit the cores.
+
+    More threads than cores make every run wait for the others at each operation: two runs of two
+    threads on two cores were measured at 20 times the step time.
+    """
     return max(1, num_cores() // (jobs * ranks))
 
 
 def run_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` for a run beside others; what the user has set stays."""
+    """Returns `environment` for a run beside others; variables that the user has set stay."""
     return {"OMP_NUM_THREADS": "1", **_ALLOCATOR, **environment}
 
 
@@ -48,7 +51,7 @@ def describe_cpu() -> str:
 
 
 def commit() -> str | None:
-    """The code's commit, `+` behind it when files differ from it; None outside of git."""
+    """Returns the code's commit, with `+` when files differ from it; None outside of git."""
     head = _git("rev-parse", "--short=10", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
     return None if head is None else head + ("+" if changes else "")

@@ -1,8 +1,8 @@
-"""Ties processes to the one that started them, so that no training is left behind by a kill.
+"""Ties processes to their parent, so that a kill leaves no training behind.
 
 SIGKILL, as the kernel's out-of-memory killer sends it, gives a parent no chance to stop its
-children: ranks would train on, or wait minutes for a store that died with torchrun, in a folder
-that the next start needs.
+children: ranks would keep training, or wait minutes for a store that died with torchrun, in a
+folder that the next start needs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _LOOK_S = 0.5
 _TO_LEAVE_S = 30.0
 
 
-def stopped_with_parent() -> Callable[[], None]:
+def terminate_with_parent() -> Callable[[], None]:
     """Returns a preexec_fn for a Popen: the program gets SIGTERM when its parent dies.
 
-    More exactly: when the parent's thread dies that calls Popen. Let it be the main thread.
+    More exactly: when the parent's thread that calls Popen dies. Call it from the main thread.
     """
     parent = os.getpid()
 
@@ -36,13 +36,13 @@ def stopped_with_parent() -> Callable[[], None]:
     return request
 
 
-def leave_with_torchrun(to_leave_s: float = _TO_LEAVE_S) -> None:
+def exit_with_torchrun(to_leave_s: float = _TO_LEAVE_S) -> None:
     """Stops this rank when its torchrun dies: SIGTERM, so that all ranks agree on a last step and
-    save, and SIGKILL after `to_leave_s`, since a rank may hang for want of a peer. Before the first
-    save of a start there is no group to save with, and torchrun held the store that makes one: then
-    the ranks end with an error instead.
+    save, and SIGKILL after `to_leave_s`, because a rank may hang without its peers.
 
-    Without torchrun it does nothing: a training started by a shell may outlive the shell.
+    Before a start's first save there is no process group to save with, and torchrun held the store
+    that makes one: then the ranks exit with an error instead. Without torchrun it does nothing: a
+    training started by a shell may outlive the shell.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         arguments = (os.getppid(), to_leave_s)

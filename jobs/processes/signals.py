@@ -1,4 +1,4 @@
-"""Signals as a flag, for doorways that run other programs and hand the wish to stop on to them."""
+"""Turns signals into a flag, for commands that run other programs and forward the stop."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from types import FrameType
 
 
 @contextmanager
-def noted_signals() -> Iterator[list[int]]:
-    """The numbers of the signals to stop, as they come; the handlers are put back at the end."""
-    came: list[int] = []
+def catch_stop_signals() -> Iterator[list[int]]:
+    """Yields a list that receives each stop signal's number; restores the handlers at the end."""
+    received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
-    # SIGHUP: a closed terminal would leave the children running; nohup ignores it, and shall.
+    # SIGHUP: a closed terminal would leave the children running; under nohup it stays ignored.
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     previous = {number: signal.signal(number, note) for number in numbers}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

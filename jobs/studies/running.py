@@ -22,8 +22,8 @@ from jobs.processes.machine import (
     run_environment,
     threads_per_rank,
 )
-from jobs.processes.parents import stopped_with_parent
-from jobs.processes.signals import noted_signals
+from jobs.processes.parents import terminate_with_parent
+from jobs.processes.signals import catch_stop_signals
 from jobs.studies.plan import Plan
 from jobs.studies.trials import Trial
 
@@ -77,7 +77,7 @@ def run_trials(plan: Plan, trials: Sequence[Trial], jobs: int, command: str) -> 
     }
     waiting, running, progress = deque(trials), list[_Child](), Progress()
     session = time.monotonic()
-    with noted_signals() as signals:
+    with catch_stop_signals() as signals:
         while waiting or running:
             while waiting and len(running) < jobs and not signals and not progress.is_hopeless:
                 trial = waiting.popleft()
@@ -107,7 +107,7 @@ def _start(trial: Trial, ranks: int, threads: int) -> _Child:
             env=run_environment(os.environ),
             # Out of reach of the terminal's Ctrl-C, which would reach torchrun and its ranks twice.
             start_new_session=True,
-            preexec_fn=stopped_with_parent(),
+            preexec_fn=terminate_with_parent(),
         )
     return _Child(trial, process, time.time(), commit())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from jobs.entrypoint.exits import end_with
+from jobs.entrypoint.exit_codes import exit_with
 from jobs.entrypoint.first_rank import Parser
 from marigold_rec.config import Config, load_config
 from marigold_rec.errors import ConfigError
@@ -68,4 +68,4 @@ def load_config_or_exit(arguments: Arguments) -> Config:
     try:
         return load_config(arguments.config, arguments.overrides)
     except ConfigError as error:
-        end_with(error)
+        exit_with(error)

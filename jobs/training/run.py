@@ -20,7 +20,7 @@ from jobs.assembly.build import (
     train_reader,
 )
 from jobs.assembly.checkpoints import open_checkpoint
-from jobs.entrypoint.run_folder import locked, move_aside, run_folder
+from jobs.entrypoint.run_folder import lock_folder, move_aside, run_folder
 from jobs.training.figures import figure_lines
 from jobs.training.summary import Summary
 from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
@@ -59,7 +59,7 @@ def train_and_evaluate(config: Config, ranks: Ranks, resume: str) -> int:
     """The whole run; returns the exit code. Collective. Writes below the run's folder only."""
     folder = run_folder(config)
     with ExitStack() as stack:
-        on_first_rank(lambda: stack.enter_context(locked(folder)), ranks.control)
+        on_first_rank(lambda: stack.enter_context(lock_folder(folder)), ranks.control)
         # To the very end: the first rank to leave makes torchrun signal the others, and the one
         # that is still writing its summary must live to finish it.
         stop = stack.enter_context(stop_on_signals())

@@ -1,4 +1,4 @@
-"""A night by the doorways: trained on labels that became due, evaluated on those due next."""
+"""launch/train.py and launch/evaluate.py with label windows: trained on one, evaluated on the next."""
 
 from __future__ import annotations
 

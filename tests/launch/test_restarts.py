@@ -46,14 +46,14 @@ _SETTINGS = (
 # launch/train.py, with a fault in each start: (start, step, rank) of torchrun's TORCHELASTIC_...
 _FAULTY = """
 import os, signal, sys, time
-from jobs.entrypoint.exits import end_process
+from jobs.entrypoint.exit_codes import run_and_exit
 from launch.train import main
 from tests.support.launches import AtStep, die, ask_to_stop
 
 for start, step, rank, action in {faults}:
     if int(os.environ["TORCHELASTIC_RESTART_COUNT"]) == start:
         AtStep(step, rank, globals()[action]).install()
-end_process(main)
+run_and_exit(main)
 """
 
 

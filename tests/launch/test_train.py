@@ -1,4 +1,4 @@
-"""The doorway: exit codes, messages, --resume, --dry-run, the lock."""
+"""launch/train.py: exit codes, messages, --resume, --dry-run, the lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doorway with warm_start.path: a new run begins with an older run's model, and says how."""
+"""launch/train.py with warm_start.path: a new run begins with an older run's model, and logs how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real doorway (launch/train.py) on forked ranks, with faults at a named step of a named rank.
+"""Runs the real launch/train.py on forked ranks, with faults at a named step of a named rank.
 
 The ranks take the command line that a person would type; what they said and the exit code that each
 one ended with come back.

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.assembly.build import find_train_files
 from jobs.assembly.data_root import data_root, split_root
-from jobs.assembly.told import Told
+from jobs.assembly.log_once import LogOnce
 from launch.nightly import main as nightly
 from launch.train import main as train
 from marigold_rec.config import dump_config
@@ -36,7 +36,7 @@ def made(tmp_path: Path) -> bool:
 def test_a_split_of_its_own_path_asks_for_no_root(tmp_path: Path):
     write_log(tmp_path / "log", [30])
     config = config_of(tmp_path, train={"path": str(tmp_path / "log")})
-    assert find_train_files(config, Told()).num_rows == 30
+    assert find_train_files(config, LogOnce()).num_rows == 30
     assert not made(tmp_path)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.processes.parents import stopped_with_parent
+from jobs.processes.parents import terminate_with_parent
 from tests.support.forking import fork_server
 from tests.support.launches import checkpoints, summary
 from tests.support.patience import watched, with_children
@@ -31,9 +31,9 @@ time.sleep(600)
 """
 _CHILD = """
 import os, pathlib, signal, sys, time
-from jobs.processes.parents import leave_with_torchrun
+from jobs.processes.parents import exit_with_torchrun
 signal.signal(signal.SIGTERM, {handler})
-leave_with_torchrun({to_leave_s})
+exit_with_torchrun({to_leave_s})
 pathlib.Path(sys.argv[1]).touch()
 time.sleep(600)
 """
@@ -79,7 +79,7 @@ def test_a_training_of_a_shell_outlives_the_shell(tmp_path: Path) -> None:
 
 
 def _ask_too_late(file: Path) -> None:
-    request = stopped_with_parent()
+    request = terminate_with_parent()
     if os.fork() == 0:
         if os.fork() == 0:
             parent = os.getppid()
@@ -104,11 +104,11 @@ def test_a_parent_that_died_before_the_request_counts(tmp_path: Path) -> None:
 # launch/train.py on a forked rank, without the tests' own tie to its torchrun (PR_SET_PDEATHSIG).
 _UNTIED = """
 import ctypes
-from jobs.entrypoint.exits import end_process
+from jobs.entrypoint.exit_codes import run_and_exit
 from launch.train import main
 
 ctypes.CDLL(None).prctl(1, 0)
-end_process(main)
+run_and_exit(main)
 """
 
 

@@ -57,8 +57,8 @@ def test_a_slip_is_refused(old: str, new: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_night(name: str) -> None:
     service = TREE["services"][name]
-    doorway, *rest = service["command"][1:]
-    assert (ROOT / doorway).is_file()
+    program, *rest = service["command"][1:]
+    assert (ROOT / program).is_file()
     assert rest[:4] == ["--config", "configs/nightly.yaml", "--date", "auto"]
     assert (ROOT / rest[1]).is_file()
     data, runs = service["volumes"]

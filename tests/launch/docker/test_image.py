@@ -105,8 +105,8 @@ def test_the_context_holds_what_runs_and_nothing_else() -> None:
         "LICENSE", "README.md", "pyproject.toml", "configs", "data_pipelines", "jobs", "launch",
         "marigold_rec", "models",
     }  # fmt: skip
-    for doorway in ("train.py", "evaluate.py", "nightly.py", "setup.sh", "constraints.txt"):
-        assert f"launch/{doorway}" in files
+    for program in ("train.py", "evaluate.py", "nightly.py", "setup.sh", "constraints.txt"):
+        assert f"launch/{program}" in files
     assert "marigold_rec/reporting/templates/report.html.j2" in files
     assert not [name for name in files if "__pycache__" in name or name.endswith(".pyc")]
 
@@ -218,7 +218,7 @@ def _build_and_run(tmp_path: Path) -> None:
     summary = json.loads((runs / "ctr_cvr/summary.json").read_text())
     assert (summary["status"], summary["step"], summary["world_size"]) == ("done", 4, 2)
     assert (runs / "ctr_cvr/summary.json").stat().st_uid == USER
-    # The night's doorway is there, and an exit code comes through tini as it is.
+    # launch/nightly.py is there, and an exit code comes through tini as it is.
     refused = image.run(
         ["python", "launch/nightly.py", "--config", "configs/nightly.yaml", "--date", "auto",
          "nightly.no_such_setting=1"],

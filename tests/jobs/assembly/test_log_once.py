@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from jobs.assembly.told import Told
+from jobs.assembly.log_once import LogOnce
 from marigold_rec.training import LOGGER
 
 
@@ -14,11 +14,11 @@ def test_several_looks_at_one_log_say_a_line_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(LOGGER, "level", logging.INFO)
-    told = Told()
+    log = LogOnce()
     for _ in range(3):
-        told.info("100 % of it")
-        told.warning("%d files are not read, e.g. %s", 2, "a")
-    told.warning("%d files are not read, e.g. %s", 3, "a")
+        log.info("100 % of it")
+        log.warning("%d files are not read, e.g. %s", 2, "a")
+    log.warning("%d files are not read, e.g. %s", 3, "a")
     assert [(r.levelname, r.message) for r in caplog.records] == [
         ("INFO", "100 % of it"),
         ("WARNING", "2 files are not read, e.g. a"),

@@ -1,4 +1,4 @@
-"""How a doorway's process ends: its code, and nothing that was said is lost."""
+"""A command's process exits with the right code, and loses no output."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from jobs.entrypoint.exits import end_with
+from jobs.entrypoint.exit_codes import exit_with
 from marigold_rec.errors import ConfigError, DataError, MarigoldError
 from tests.support.launches import codes, launch_evaluate, launch_train
 
 _MAIN = """
 import logging, sys, threading, time
-from jobs.entrypoint.exits import end_process
+from jobs.entrypoint.exit_codes import run_and_exit
 
 def main():
     logging.basicConfig(stream=sys.stdout)
@@ -28,7 +28,7 @@ def main():
     threading.Thread(target=time.sleep, args=(600,)).start()
     {ending}
 
-end_process(main)
+run_and_exit(main)
 """
 
 
@@ -67,7 +67,7 @@ def test_torchruns_account_ends_with_the_error(
     file = tmp_path / "error.json"
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
     with pytest.raises(SystemExit) as end:
-        end_with(error)
+        exit_with(error)
     assert end.value.code == error.exit_code
     failure = ProcessFailure(local_rank=0, pid=1, exitcode=error.exit_code, error_file=str(file))
     *_, border = lines = str(ChildFailedError("launch/train.py", {0: failure})).splitlines()
