@@ -1,4 +1,4 @@
-"""launch/train.py and launch/evaluate.py with label windows: trained on one, evaluated on the next."""
+"""Training on one label window and evaluating on the next, by launch/train.py and evaluate.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""launch/train.py with warm_start.path: a new run begins with an older run's model, and logs how."""
+"""launch/train.py with warm_start.path: a new run starts from an older model, and logs how."""
 
 from __future__ import annotations
 
