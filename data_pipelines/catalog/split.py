@@ -225,7 +225,7 @@ def _with_path_columns(
 
 def needed_columns(config: Config) -> tuple[str, ...]:
     """Every column that training on `config` reads, each once: give them to `scan`."""
-    names = [feature.source for feature in config.features]
+    names = [column for feature in config.features for column in feature.columns]
     for task in config.tasks:
         names += [task.label] if task.observed_if is None else [task.label, task.observed_if]
     if config.data.weight is not None:

@@ -15,7 +15,7 @@ from data_pipelines.inputs.text_table import text_table
 from data_pipelines.labels.columns import LabelColumns, Labels, zero_weights
 from marigold_rec.config import Config
 from marigold_rec.config.due import Due
-from marigold_rec.config.features import SparseFeature
+from marigold_rec.config.features import FeatureSettings, SparseFeature
 from marigold_rec.transforms import FeatureTransforms
 from marigold_rec.transforms.feature_transforms import Transformed
 
@@ -90,13 +90,14 @@ class InputTally:
         for index, (feature, tally) in enumerate(
             zip(self._config.dense_features, self._dense, strict=True)
         ):
-            column = table.column(feature.source)
             filled = sum(counts.get(feature.name, {}).values())
-            tally.add(column, found.dense_BD[:, index], filled)
+            tally.add(_lone_column(feature, table), found.dense_BD[:, index], filled)
         for feature, tally, ids in zip(
             self._config.sparse_features, self._sparse, found.sparse, strict=True
         ):
-            tally.add(table.column(feature.source), ids, counts.get(feature.name, {}))
+            tally.add(
+                _lone_column(feature, table), table.num_rows, ids, counts.get(feature.name, {})
+            )
         for index, tally in enumerate(self._labels):
             observed_B = labels.observed_BT[:, index] > 0
             tally.add(table, labels.labels_BT[:, index], observed_B)
@@ -115,3 +116,8 @@ class InputTally:
             (problems if is_all else values).append(zero_weights(weight, self._rows))
         plan = tuple(plan_findings(self._config, total_rows, world_size))
         return InputChecks(self._rows, total_rows, dense, tuple(values), tuple(problems), plan)
+
+
+def _lone_column(feature: FeatureSettings, table: pa.Table) -> pa.ChunkedArray | None:
+    """The feature's column; None where it reads several, whose values say little one by one."""
+    return table.column(feature.columns[0]) if len(feature.columns) == 1 else None

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from data_pipelines.inputs.examples import Examples
+from data_pipelines.inputs.examples import Examples, where_of
 from data_pipelines.statistics.moments import Moments
 from data_pipelines.statistics.sample import PlaceSample
 from marigold_rec.config.features import DenseFeature, DenseSettings, Standardize
@@ -52,7 +52,7 @@ class DenseColumn:
 
 
 class DenseTally:
-    """Fed with pieces of one feature's column, raw and transformed."""
+    """Fed with pieces of one feature's rows: its column, and what it was made into."""
 
     def __init__(self, feature: DenseSettings) -> None:
         self._feature = feature
@@ -64,14 +64,16 @@ class DenseTally:
         self._examples = Examples()
         self._large = Examples()
 
-    def add(self, column: pa.ChunkedArray, values_N: np.ndarray, num_filled: int) -> None:
-        """`values_N`: of the rows of `column`, all finite."""
-        array = lone_array(column)
-        self._is_whole = pat.is_integer(array.type)
+    def add(self, column: pa.ChunkedArray | None, values_N: np.ndarray, num_filled: int) -> None:
+        """`values_N`: of the rows, all finite. `column`: None for a feature of several."""
         self._missing += num_filled
         self._moments.add(values_N.astype(np.float64))
         is_large_N = np.abs(values_N) > MAX_DENSE
         self._beyond += int(np.count_nonzero(is_large_N))
+        if column is None:
+            return
+        array = lone_array(column)
+        self._is_whole = pat.is_integer(array.type)
         if not (is_number(array.type) or pat.is_boolean(array.type)):
             return  # a kind that makes its number of something else, of a list say
         self._large.add(array.filter(pa.array(is_large_N)).drop_null())
@@ -83,7 +85,7 @@ class DenseTally:
         moments, rows = self._moments, self._moments.count
         return DenseColumn(
             name=self._feature.name,
-            column=self._feature.source,
+            column=", ".join(self._feature.columns),
             rows=rows,
             mean=moments.mean,
             std=moments.std,
@@ -96,7 +98,7 @@ class DenseTally:
 
     def _findings(self) -> Iterator[str]:
         rows, found = self._moments.count, self._moments
-        where = f"features.{self._feature.name}: column {self._feature.source!r}"
+        where = where_of(self._feature)
         if self._beyond:
             peak = max(found.least, found.greatest, key=abs)
             yield (

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from marigold_rec.config.features import FeatureSettings
 from marigold_rec.transforms.examples import exact
 
 NUM_EXAMPLES = 2
@@ -34,6 +35,12 @@ class Examples:
 def named(values: Iterable[object]) -> str:
     """`'Phone' and 'Web'`."""
     return " and ".join(shown_value(value) for value in values) or "no value"
+
+
+def where_of(feature: FeatureSettings) -> str:
+    """`features.price: column 'amount'`."""
+    word = "column" if len(feature.columns) == 1 else "columns"
+    return f"features.{feature.name}: {word} {' and '.join(map(repr, feature.columns))}"
 
 
 def shown_value(value: object) -> str:

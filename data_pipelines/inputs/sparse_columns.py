@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipelines.inputs.examples import NUM_EXAMPLES, Examples, named
+from data_pipelines.inputs.examples import NUM_EXAMPLES, Examples, named, where_of
 from marigold_rec.config.features import IdFeature, SparseFeature, VocabFeature
 from marigold_rec.transforms.columns import int64_bits
 from marigold_rec.transforms.jagged import JaggedIds, flatten
@@ -26,7 +26,7 @@ _MOST_UNKNOWN = 10_000
 
 
 class SparseTally:
-    """Fed with pieces of one feature's column, raw and transformed."""
+    """Fed with pieces of one feature's rows: its column, and what it was made into."""
 
     def __init__(self, feature: SparseFeature, table_rows: int) -> None:
         self._feature = feature
@@ -42,17 +42,28 @@ class SparseTally:
         self._outside_examples = Examples()
         self._examples = Examples()
 
-    def add(self, column: pa.ChunkedArray, ids: JaggedIds, counts: Mapping[str, int]) -> None:
-        """`counts`: what the transform dropped or replaced of these rows, by name."""
-        flat = flatten(column)
-        self._rows += len(column)
-        self._values += len(flat.values)
-        self._missing += min(len(column), column.null_count or counts.get("missing", 0))
+    def add(
+        self,
+        column: pa.ChunkedArray | None,
+        num_rows: int,
+        ids: JaggedIds,
+        counts: Mapping[str, int],
+    ) -> None:
+        """`column`: None for a feature of several. `counts`: what the transform dropped or replaced
+        of these rows, by name."""
+        self._rows += num_rows
         if ids.lengths is not None:
             self._empty += int(np.count_nonzero(ids.lengths == 0))
         if len(ids.values):
             self._least = min(self._least, int(ids.values.min()))
             self._greatest = max(self._greatest, int(ids.values.max()))
+        nulls = 0 if column is None else column.null_count
+        self._missing += min(num_rows, nulls or counts.get("missing", 0))
+        if column is None:
+            self._values += len(ids.values)
+            return
+        flat = flatten(column)
+        self._values += len(flat.values)
         self._examples.add(flat.values)
         if isinstance(self._feature, VocabFeature):
             self._add_unknown(flat.values, ids.values)
@@ -72,7 +83,7 @@ class SparseTally:
 
     def findings(self) -> Iterator[str]:
         feature, rows = self._feature, self._rows
-        where = f"features.{feature.name}: column {feature.source!r}"
+        where = where_of(feature)
         if rows < _FEW:
             return
         if self._missing >= _MUCH_MISSING * rows:

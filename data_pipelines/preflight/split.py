@@ -12,8 +12,9 @@ from data_pipelines.order.due_files import due_files, due_problems, due_warnings
 from marigold_rec.config import Config
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import Due, needs_time
-from marigold_rec.config.features import FeatureSettings, VocabFeature
 from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.transforms.arrow_types import is_text
+from marigold_rec.transforms.kinds import kind_of
 
 
 def rules_of(config: Config) -> ScanRules:
@@ -25,12 +26,13 @@ def rules_of(config: Config) -> ScanRules:
         pinned=None if data.schema_file is None else read_schema(data.schema_file),
         time=data.time,
         path_columns=frozenset(filter(None, [asked.user, asked.item, asked.group, *asked.slices])),
-        path_texts=frozenset(f.source for f in config.features if _is_text(f)),
+        path_texts=frozenset(
+            read.column
+            for feature in config.features
+            for read in kind_of(feature).inputs(feature)
+            if is_text(read.usual_type)
+        ),
     )
-
-
-def _is_text(feature: FeatureSettings) -> bool:
-    return isinstance(feature, VocabFeature) and isinstance(feature.values[0], str)
 
 
 def look_at_split(

@@ -72,8 +72,9 @@ def column_roles(config: Config) -> dict[str, tuple[Role, ...]]:
             found[column].append(role)
 
     for feature in config.features:
-        is_number = pa.types.is_floating(kind_of(feature).usual_type(feature))
-        note(feature.source, "number" if is_number else "category")
+        for read in kind_of(feature).inputs(feature):
+            is_number = pa.types.is_floating(read.usual_type)
+            note(read.column, "number" if is_number else "category")
     for task in config.tasks:
         note(task.label, "label")
         note(task.observed_if, "label")

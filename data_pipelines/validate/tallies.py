@@ -38,7 +38,7 @@ class Tallies:
             self.tasks.append(TaskFindings("time", time, max_invalid_share=limit))
         self._what: dict[str, str] = {}
         self.features = [
-            FeatureFindings(f.name, f.source, f.kind, getattr(f, "out_of_range", "-"))
+            FeatureFindings(f.name, ", ".join(f.columns), f.kind, getattr(f, "out_of_range", "-"))
             for f in config.features
         ]
 

@@ -88,10 +88,11 @@ def _leaks(config: Config) -> list[str]:
         outcomes.setdefault(event_time_of(task), task.name)
     outcomes.pop(None, None)
     return [
-        f"features.{feature.name}: its column {feature.source!r} is an outcome of task "
-        f"{outcomes[feature.source]!r}; the model would see the answer; remove the feature"
+        f"features.{feature.name}: its column {column!r} is an outcome of task "
+        f"{outcomes[column]!r}; the model would see the answer; remove the feature"
         for feature in config.features
-        if feature.source in outcomes
+        for column in feature.columns
+        if column in outcomes
     ]
 
 

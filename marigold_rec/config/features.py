@@ -20,6 +20,16 @@ class FeatureSettings(Section):
 
     kind: Any
     name: Name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The Parquet columns that it reads."""
+        raise NotImplementedError
+
+
+class OneColumn(FeatureSettings):
+    """The base of the kinds that read one column."""
+
     column: str | None = Field(
         default=None, description="Parquet column; null: the feature's name."
     )
@@ -27,6 +37,10 @@ class FeatureSettings(Section):
     @property
     def source(self) -> str:
         return self.column if self.column is not None else self.name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.source,)
 
 
 class SparseFeature(FeatureSettings):
@@ -77,7 +91,11 @@ class SparseFeature(FeatureSettings):
         return [(0, 0, rows_then)]
 
 
-class HashFeature(SparseFeature):
+class LookupFeature(SparseFeature, OneColumn):
+    """The base of the kinds that make a row of each value of one column."""
+
+
+class HashFeature(LookupFeature):
     """Integers or strings, or lists of them: 64-bit mix, then modulo `rows`."""
 
     kind: Literal["hash"]
@@ -94,7 +112,7 @@ class HashFeature(SparseFeature):
         return [(first, 0, rows_then) for first in range(0, rows_now, rows_then)]
 
 
-class IdFeature(SparseFeature):
+class IdFeature(LookupFeature):
     """Integers (or lists) already in [0, rows)."""
 
     kind: Literal["id"]
@@ -108,7 +126,7 @@ class IdFeature(SparseFeature):
         return self.model_copy(update={"out_of_range": "drop"})
 
 
-class BucketizeFeature(SparseFeature):
+class BucketizeFeature(LookupFeature):
     """A number cut at `boundaries`: row i holds boundaries[i-1] <= x < boundaries[i]."""
 
     kind: Literal["bucketize"]
@@ -135,7 +153,7 @@ class BucketizeFeature(SparseFeature):
         return super().carried_rows(then, rows_then, rows_now)
 
 
-class VocabFeature(SparseFeature):
+class VocabFeature(LookupFeature):
     """Known values get a row each, in the order given; any other value shares row 0."""
 
     kind: Literal["vocab"]
@@ -175,7 +193,7 @@ class DenseSettings(FeatureSettings):
     missing: float = Field(default=0.0, description="Takes the place of null and NaN (raw units).")
 
 
-class DenseFeature(DenseSettings):
+class DenseFeature(DenseSettings, OneColumn):
     """A number fed to the dense part: fill missing, then log1p, then clip, then standardize."""
 
     kind: Literal["dense"]

@@ -66,7 +66,7 @@ def gate_problems(
             problems.append(
                 f"nightly.gate.tasks.{task}: there is no such task; {did_you_mean(task, known)}"
             )
-    columns = dict.fromkeys(feature.source for feature in features)
+    columns = dict.fromkeys(column for feature in features for column in feature.columns)
     problems += [
         f"nightly.gate.drift.ignore: no feature reads a column {column!r}; "
         f"{did_you_mean(column, columns)}"

@@ -35,7 +35,11 @@ class Inputs:
         """`trained_on`: column -> `column_kind` in training; None: not known."""
         self._transforms = transforms
         self._trained_on = dict(trained_on or {})
-        self._if_all_null = {f.source: kind_of(f).usual_type(f) for f in reversed(features)}
+        self._if_all_null = {
+            read.column: read.usual_type
+            for f in reversed(features)
+            for read in kind_of(f).inputs(f)
+        }
         self._checked = (pa.schema([]), pa.schema([]))
 
     def table(self, rows: Any) -> pa.Table:
@@ -127,10 +131,14 @@ class Inputs:
         if pat.is_null(plain):
             known = self._if_all_null[name]
             in_lists = self._trained_on.get(name, "").startswith("lists")
-            return pa.list_(known) if in_lists else known
+            return _list_of(known) if in_lists else known
         if is_list(plain) and pat.is_null(plain.value_type):
-            return pa.list_(self._if_all_null[name])
+            return _list_of(self._if_all_null[name])
         return plain
+
+
+def _list_of(kind: pa.DataType) -> pa.DataType:
+    return kind if is_list(kind) else pa.list_(kind)
 
 
 def column_kinds(schema: pa.Schema, names: Iterable[str]) -> dict[str, str]:

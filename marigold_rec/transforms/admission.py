@@ -7,29 +7,19 @@ table could be switched to admission, or grow to a multiple, with its ids where 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import pyarrow as pa
 
 from marigold_rec.transforms.row_bits import RowBits
-from marigold_rec.transforms.rows import RowLookup, Rows
+from marigold_rec.transforms.rows import Rows
 
 SHARED_ROW = 0
 
 
-@dataclass(frozen=True)
-class AdmittedRows:
-    """The rows that `lookup` finds, where they are admitted; the shared row for the others."""
-
-    lookup: RowLookup
-    admitted: RowBits
-
-    def __call__(self, values: pa.Array) -> Rows:
-        rows = self.lookup(values)
-        is_rare_V = ~self.admitted.at(rows.rows_V) & (rows.rows_V != SHARED_ROW)
-        num_rare = int(np.count_nonzero(is_rare_V))
-        if num_rare == 0:
-            return rows
-        shared_V = np.where(is_rare_V, SHARED_ROW, rows.rows_V)
-        return Rows(shared_V, rows.keep_V, {**rows.counts, "rare": num_rare})
+def admit(rows: Rows, admitted: RowBits) -> Rows:
+    """`rows` where they are admitted; the shared row for the others."""
+    is_rare_V = ~admitted.at(rows.rows_V) & (rows.rows_V != SHARED_ROW)
+    num_rare = int(np.count_nonzero(is_rare_V))
+    if num_rare == 0:
+        return rows
+    shared_V = np.where(is_rare_V, SHARED_ROW, rows.rows_V)
+    return Rows(shared_V, rows.keep_V, {**rows.counts, "rare": num_rare})

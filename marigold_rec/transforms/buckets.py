@@ -10,7 +10,7 @@ import pyarrow as pa
 from marigold_rec.config.features import BucketizeFeature
 from marigold_rec.transforms.arrow_types import is_number
 from marigold_rec.transforms.columns import float64_values
-from marigold_rec.transforms.kinds import SparseKind
+from marigold_rec.transforms.kinds import LookupKind
 from marigold_rec.transforms.rows import RowLookup, Rows
 
 
@@ -30,7 +30,7 @@ class BucketRows:
         return Rows(rows, ~nan, {"missing": num_nan})
 
 
-class Bucketize(SparseKind):
+class Bucketize(LookupKind):
     """`kind: bucketize`."""
 
     Settings = BucketizeFeature

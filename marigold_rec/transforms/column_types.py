@@ -10,46 +10,42 @@ import pyarrow.types as pat
 from marigold_rec.config.features import FeatureSettings
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.transforms.arrow_types import is_list, plain_type
-from marigold_rec.transforms.kinds import SparseKind, kind_of
+from marigold_rec.transforms.kinds import Input, kind_of
 
 
 def feature_type_problems(features: Iterable[FeatureSettings], schema: pa.Schema) -> list[str]:
-    """One line per feature whose column is missing or of a type that its kind cannot take."""
-    problems: list[str] = []
-    for feature in features:
-        column = feature.source
-        if column not in schema.names:
-            problems.append(
-                f"features.{feature.name}: there is no column {column!r}; "
-                f"{did_you_mean(column, schema.names)}"
+    """One line per column that is missing or of a type that a feature's kind cannot take."""
+    return [line for feature in features for line in _problems(feature, schema)]
+
+
+def _problems(feature: FeatureSettings, schema: pa.Schema) -> list[str]:
+    kind, lines = kind_of(feature), list[str]()
+    for read in kind.inputs(feature):
+        if read.column not in schema.names:
+            lines.append(
+                f"features.{feature.name}: there is no column {read.column!r}; "
+                f"{did_you_mean(read.column, schema.names)}"
             )
             continue
-        found = plain_type(schema.field(column).type)
-        if not _accepts(feature, found):
-            problems.append(
-                f"features.{feature.name}: column {column!r} is {found}; "
+        found = plain_type(schema.field(read.column).type)
+        # Null: no value was written, which fits every type.
+        if not (pat.is_null(found) or read.accepts(found)):
+            lines.append(
+                f"features.{feature.name}: column {read.column!r} is {found}; "
                 f"{_article(feature.kind)} {feature.kind} feature needs "
-                f"{kind_of(feature).wants(feature)}{_hint(feature, found)}"
+                f"{read.wants}{_hint(read, found)}"
             )
-    return problems
+    if lines:
+        return list(dict.fromkeys(lines))
+    types = {name: plain_type(schema.field(name).type) for name in feature.columns}
+    return [f"features.{feature.name}: {line}" for line in kind.type_problems(feature, types)]
 
 
-def _accepts(feature: FeatureSettings, column_type: pa.DataType) -> bool:
-    if pat.is_null(column_type):  # no value was written: null fits every type
-        return True
-    kind = kind_of(feature)
-    if is_list(column_type) and issubclass(kind, SparseKind):
-        column_type = column_type.value_type
-        if pat.is_null(column_type):
-            return True
-    return kind.accepts(feature, column_type)
-
-
-def _hint(feature: FeatureSettings, column_type: pa.DataType) -> str:
+def _hint(read: Input, found: pa.DataType) -> str:
     """What to do about integers that were written as floats, the commonest of wrong types."""
-    if is_list(column_type):
-        column_type = column_type.value_type
-    if not (pat.is_floating(column_type) and _accepts(feature, pa.int64())):
+    if is_list(found):
+        found = found.value_type
+    if not (pat.is_floating(found) and read.accepts(pa.int64())):
         return ""
     return (
         "; floats lose ids beyond 2**53 and differ from integers: write the column as a nullable "

@@ -9,7 +9,7 @@ import pyarrow.types as pat
 from marigold_rec.config.features import DenseFeature
 from marigold_rec.transforms.arrow_types import is_number
 from marigold_rec.transforms.columns import float64_values, lone_array
-from marigold_rec.transforms.kinds import DenseKind
+from marigold_rec.transforms.kinds import ColumnKind, DenseKind
 
 MAX_DENSE = 10.0
 """Of a value after its transform: beyond, it outweighs everything else that a layer sees."""
@@ -42,7 +42,7 @@ def dense_values(
     return x_N, {name: count for name, count in counts.items() if count}
 
 
-class Dense(DenseKind):
+class Dense(ColumnKind, DenseKind):
     """`kind: dense`."""
 
     Settings = DenseFeature
@@ -60,5 +60,5 @@ class Dense(DenseKind):
         return pa.float64()
 
     @staticmethod
-    def values(feature: DenseFeature, column: pa.ChunkedArray) -> tuple[np.ndarray, dict[str, int]]:
-        return dense_values(feature, column)
+    def values(feature: DenseFeature, table: pa.Table) -> tuple[np.ndarray, dict[str, int]]:
+        return dense_values(feature, table.column(feature.source))

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from marigold_rec.config.features import FeatureSettings, SparseFeature
 from marigold_rec.config.tables import Table
-from marigold_rec.transforms.admission import AdmittedRows
+from marigold_rec.transforms.admission import admit
 from marigold_rec.transforms.column_types import feature_type_problems
-from marigold_rec.transforms.jagged import JaggedIds, flatten, lengths_after
+from marigold_rec.transforms.jagged import JaggedIds, lengths_after
 from marigold_rec.transforms.kinds import kind_of
 from marigold_rec.transforms.row_bits import RowBits
-from marigold_rec.transforms.rows import RowLookup
+from marigold_rec.transforms.rows import Bags, BagTransform
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,20 @@ class FeatureTransforms:
         """`admitted`: by table, of those whose rare ids share a row (`admission.py`)."""
         self._features = config_features
         rows = {table.name: table.rows for table in tables}
-        self._sparse: list[tuple[SparseFeature, RowLookup]] = []
+        self._sparse: list[tuple[SparseFeature, BagTransform, RowBits | None]] = []
         self._dense: list[FeatureSettings] = []
         for feature in config_features:
             if not isinstance(feature, SparseFeature):
                 self._dense.append(feature)
             else:
-                lookup = kind_of(feature).lookup(feature, rows[feature.table_name])
-                if admitted is not None and feature.table_name in admitted:
-                    lookup = AdmittedRows(lookup, admitted[feature.table_name])
-                self._sparse.append((feature, lookup))
+                transform = kind_of(feature).transform(feature, rows[feature.table_name])
+                bits = (admitted or {}).get(feature.table_name)
+                self._sparse.append((feature, transform, bits))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The Parquet columns that the features read, each once, in config order."""
-        return tuple(dict.fromkeys(feature.source for feature in self._features))
+        return tuple(dict.fromkeys(c for feature in self._features for c in feature.columns))
 
     def check_types(self, schema: pa.Schema) -> list[str]:
         """One line per feature whose column is missing or of a wrong type; [] if all is well."""
@@ -76,28 +75,25 @@ class FeatureTransforms:
         """
         counts: Counter[str] = Counter()
         sparse = [
-            _jagged(feature, lookup, table.column(feature.source), counts)
-            for feature, lookup in self._sparse
+            _jagged(feature, transform(table), bits, counts)
+            for feature, transform, bits in self._sparse
         ]
         dense_BD = np.empty((table.num_rows, len(self._dense)), np.float32)
         for index, feature in enumerate(self._dense):
-            dense_BD[:, index], found = kind_of(feature).values(
-                feature, table.column(feature.source)
-            )
+            dense_BD[:, index], found = kind_of(feature).values(feature, table)
             for what, count in found.items():
                 counts[f"{what}/{feature.name}"] += count
         return Transformed(table.num_rows, sparse, dense_BD, dict(counts))
 
 
 def _jagged(
-    feature: SparseFeature, lookup: RowLookup, column: pa.ChunkedArray, counts: Counter[str]
+    feature: SparseFeature, bags: Bags, admitted: RowBits | None, counts: Counter[str]
 ) -> JaggedIds:
-    flat = flatten(column)
-    if flat.missing:
-        counts[f"missing/{feature.name}"] += flat.missing
-    rows = lookup(flat.values)
+    rows = bags.rows if admitted is None else admit(bags.rows, admitted)
+    if bags.missing:
+        counts[f"missing/{feature.name}"] += bags.missing
     for what, count in rows.counts.items():
         counts[f"{what}/{feature.name}"] += count
     if rows.keep_V is None:
-        return JaggedIds(rows.rows_V, flat.lengths)
-    return JaggedIds(rows.rows_V[rows.keep_V], lengths_after(rows.keep_V, flat.lengths))
+        return JaggedIds(rows.rows_V, bags.lengths)
+    return JaggedIds(rows.rows_V[rows.keep_V], lengths_after(rows.keep_V, bags.lengths))

@@ -19,7 +19,7 @@ import pyarrow.types as pat
 from marigold_rec.config.features import HashFeature
 from marigold_rec.transforms.arrow_types import is_hashable
 from marigold_rec.transforms.columns import int64_bits
-from marigold_rec.transforms.kinds import SparseKind
+from marigold_rec.transforms.kinds import LookupKind
 from marigold_rec.transforms.rows import RowLookup, Rows
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -74,7 +74,7 @@ def _bits(values: pa.Array) -> np.ndarray:
     return hashes[coded.indices.to_numpy()]
 
 
-class Hash(SparseKind):
+class Hash(LookupKind):
     """`kind: hash`."""
 
     Settings = HashFeature

@@ -16,7 +16,7 @@ from marigold_rec.config.features import IdFeature
 from marigold_rec.errors import DataError
 from marigold_rec.transforms.arrow_types import is_integer
 from marigold_rec.transforms.columns import int64_bits
-from marigold_rec.transforms.kinds import SparseKind
+from marigold_rec.transforms.kinds import LookupKind
 from marigold_rec.transforms.rows import RowLookup, Rows
 
 
@@ -49,7 +49,7 @@ class IdRows:
         )
 
 
-class Id(SparseKind):
+class Id(LookupKind):
     """`kind: id`."""
 
     Settings = IdFeature

@@ -1,4 +1,7 @@
-"""What every kind of sparse feature makes of flat values: table rows, and what happened to them."""
+"""What every kind of sparse feature makes of values: table rows, and what happened to them.
+
+Shapes: N rows of the log, V values (the concatenated bags of all rows).
+"""
 
 from __future__ import annotations
 
@@ -23,3 +26,17 @@ class Rows:
 
 RowLookup = Callable[[pa.Array], Rows]
 """Flat values without nulls -> Rows."""
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Table rows of N rows of the log."""
+
+    rows: Rows
+    lengths: np.ndarray | None
+    """int32 [N], how many of the V values each row holds; None: each holds exactly one."""
+    missing: int
+    """Values that were left out before."""
+
+
+BagTransform = Callable[[pa.Table], Bags]

@@ -11,7 +11,7 @@ import pyarrow.types as pat
 
 from marigold_rec.config.features import VocabFeature
 from marigold_rec.transforms.arrow_types import is_integer, is_text
-from marigold_rec.transforms.kinds import SparseKind
+from marigold_rec.transforms.kinds import LookupKind
 from marigold_rec.transforms.rows import RowLookup, Rows
 
 _INT64_TOP = (1 << 63) - 1
@@ -36,7 +36,7 @@ class VocabRows:
         return Rows(rows, None, {"out_of_vocab": num_unknown} if num_unknown else {})
 
 
-class Vocab(SparseKind):
+class Vocab(LookupKind):
     """`kind: vocab`."""
 
     Settings = VocabFeature

@@ -67,7 +67,7 @@ class Model:
             outputs=outputs_of(config.tasks, self.network.extra_columns),
             sequences=config.sequence_features,
             features=config.features,
-            columns=column_kinds(trained_on, [f.source for f in config.features]),
+            columns=column_kinds(trained_on, [c for f in config.features for c in f.columns]),
             tables={}, step=3, run="test", config_hash="0", schema_hash=None, versions={}, files={},
         )  # fmt: skip
         program = export_dense(self.network)

@@ -49,7 +49,9 @@ def _another_value(table: pa.Table) -> pa.Table:
 
 def _reversed_lists(table: pa.Table) -> pa.Table:
     lists = [name for name in table.schema.names if pa.types.is_list(table.schema.field(name).type)]
-    name = next(name for name in lists if name in {f.source for f in log_config().features})
+    name = next(
+        name for name in lists if name in {c for f in log_config().features for c in f.columns}
+    )
     turned = [row and row[::-1] for row in table[name].to_pylist()]
     return table.set_column(
         table.schema.get_field_index(name), name, pa.array(turned, table.schema.field(name).type)

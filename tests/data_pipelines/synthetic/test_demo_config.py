@@ -21,12 +21,14 @@ def config() -> Config:
 
 def test_every_column_is_there(config: Config, log: Log) -> None:
     tasks = {name for task in config.tasks for name in (task.label, task.observed_if) if name}
-    assert {feature.source for feature in config.features} | tasks <= set(log.rows.columns)
+    assert {c for feature in config.features for c in feature.columns} | tasks <= set(
+        log.rows.columns
+    )
 
 
 def test_outcomes_are_no_features(config: Config) -> None:
     outcomes = {"click", "conversion", "conversion_time_ms", "watch_time_s", "watch_censored"}
-    assert not {feature.source for feature in config.features} & outcomes
+    assert not {c for feature in config.features for c in feature.columns} & outcomes
 
 
 def test_ids_and_words_are_in_range(config: Config, log: Log) -> None:
