@@ -40,8 +40,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
 from benchmarks.soak import SoakError  # noqa: E402
-from jobs.nightly.folder import NightFolder  # noqa: E402
-from jobs.nightly.judging import read_verdict  # noqa: E402
+from jobs.nightly.folder import NightlyFolder  # noqa: E402
+from jobs.nightly.gate import read_verdict  # noqa: E402
 from jobs.nightly.publishing import Published  # noqa: E402
 from jobs.nightly.stages import STAGE_NAMES  # noqa: E402
 from marigold_rec.serving import Predictor  # noqa: E402
@@ -146,7 +146,7 @@ class Season:
             "history": [(change.what, str(change.night)) for change in published.history],
         }
         if command.night is not None:
-            verdict = read_verdict(NightFolder(self.root, command.day))
+            verdict = read_verdict(NightlyFolder(self.root, command.day))
             found["verdict"] = None if verdict is None else verdict.json_text()
         if current is not None:
             model = published.reachable()[-1].model
@@ -155,7 +155,7 @@ class Season:
                 name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
                 for name, tensor in tensors.items()
             }
-            artefact = NightFolder(self.root, current).artefact
+            artefact = NightlyFolder(self.root, current).artefact
             served = Predictor(artefact).predict(click_log(50, seed=99))
             found["served"] = {name: served[name].tolist() for name in served}
         return found
@@ -167,7 +167,7 @@ class Season:
         published.base()
         if (current := published.current) is None:
             return
-        verdict = read_verdict(NightFolder(self.root, current))
+        verdict = read_verdict(NightlyFolder(self.root, current))
         if verdict is None or verdict.stage != "night" or not verdict.publish:
             raise SoakError(f"{self.root}: the model of {current} is in use, and no gate passed it")
         if published.pointer.is_symlink():
@@ -256,7 +256,7 @@ def _disturbed(
             met = "train, before its first step"
         tally.moments[met] += 1
         if command.again_from:
-            folder = NightFolder(season.root, command.day)
+            folder = NightlyFolder(season.root, command.day)
             # A redo that was begun goes on without --from; before, the night is as it was.
             is_begun = is_begun or folder.redo is not None or folder.ending is None
     raise AssertionError("unreachable")

@@ -5,8 +5,8 @@
   python launch/nightly.py --config configs/nightly.yaml --date 2017-10-05 --until 2017-10-09
   python launch/nightly.py --config configs/nightly.yaml --rollback
 
-The newest day judges the model and is learned the night after. The same command again goes on after
-a kill, and does nothing when the night is done. It starts torchrun itself. See docs/operations.md.
+The newest day evaluates the model, and the next run trains on it. After a kill the same command
+resumes; it does nothing when the run is done. It starts torchrun itself. See docs/operations.md.
 Exit codes: 0 published, or done before, 1 other, 2 config, 3 data refused or missing, 4 numerics,
 5 checkpoint, 6 not published: the gate refused, 143 stopped by a signal.
 """
@@ -23,8 +23,8 @@ from marigold_rec.config import load_config
 from marigold_rec.errors import MarigoldError
 
 
-def main(at: Callable[[str], None] = lambda point: None) -> int:
-    """`at`: called at named points; for tests that kill there."""
+def main(fault_hook: Callable[[str], None] = lambda point: None) -> int:
+    """Runs the job. `fault_hook`: called at named points, for tests that kill the process there."""
     from jobs.nightly.run import LOGGER, run_nightly
     from jobs.nightly.stages import STAGE_NAMES
 
@@ -35,7 +35,8 @@ def main(at: Callable[[str], None] = lambda point: None) -> int:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     try:
-        return run_nightly(load_config(arguments.config, arguments.overrides), arguments, at)
+        config = load_config(arguments.config, arguments.overrides)
+        return run_nightly(config, arguments, fault_hook)
     except MarigoldError as error:
         exit_with(error)
 

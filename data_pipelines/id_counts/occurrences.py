@@ -1,4 +1,4 @@
-"""How often a split's rows hold each of some ids: what training has seen of users and items."""
+"""Counts how often a split's rows hold given ids: how often training has seen a user or an item."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PIECE_ROWS = 1 << 20
 
 
 def count_ids(catalog: Catalog, column: str, ids: pa.Array) -> NDArray[np.int64]:
-    """Rows of `catalog` whose `column` holds each of `ids` (distinct, no null).
+    """Counts the rows of `catalog` whose `column` holds each of `ids` (distinct, no null).
 
-    Where they have no common type, both count by their text: 7 is "7". Reads this column only, row
+    Without a common type both are compared as text: 7 is "7". Reads this column only, row
     group by row group; memory for as many rows as ids. Raises DataError for a file that can't be
     read, or that has no such column.
     """
@@ -36,14 +36,14 @@ def count_ids(catalog: Catalog, column: str, ids: pa.Array) -> NDArray[np.int64]
 
 
 def _pieces(
-    catalog: Catalog, column: str, kind: pa.DataType, least_rows: int
+    catalog: Catalog, column: str, kind: pa.DataType, min_rows: int
 ) -> Iterator[pa.ChunkedArray]:
-    """The column's values as `kind`; the last piece may have fewer than `least_rows`."""
+    """Yields the column's values as `kind`; the last piece may have fewer than `min_rows`."""
     pending: list[pa.Array] = []
     for file in catalog.files:
         for values in _row_groups(catalog, file, column, kind):
             pending += values.chunks
-            if sum(map(len, pending)) >= least_rows:
+            if sum(map(len, pending)) >= min_rows:
                 yield pa.chunked_array(pending, kind)
                 pending = []
     yield pa.chunked_array(pending, kind)

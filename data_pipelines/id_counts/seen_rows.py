@@ -1,4 +1,4 @@
-"""The table rows that some days' ids hash to: one pass over the id columns alone."""
+"""Finds the table rows that some days' ids hash to, in one pass over the id columns alone."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def seen_rows(
     *,
     is_stopped: Callable[[], bool],
 ) -> Iterator[tuple[datetime.date, str, np.ndarray]]:
-    """(day, table, rows) of every row group of `dates` and every feature of `tables`: rows [V] are
-    what training's transforms make of the ids, each as often as it occurs.
+    """Yields (day, table, rows) of every row group of `dates` and every feature of `tables`.
 
-    Memory: the id columns of a row group. Raises DataError as training does for such files, and
-    StoppedError between row groups.
+    The rows [V] are the ids after training's transforms, each as often as it occurs. Memory: the
+    id columns of a row group. Raises DataError as training does for such files, and StoppedError
+    between row groups.
     """
     features = tuple(f for f in config.sparse_features if f.table_name in tables)
     transforms = FeatureTransforms(features, resolve_tables(features))
@@ -41,7 +41,7 @@ def seen_rows(
     )
     for number, num_rows in enumerate(catalog.rows_per_group):
         if is_stopped():
-            raise StoppedError("stopped by a signal; run the night again to go on")
+            raise StoppedError("stopped by a signal; run the same command again to resume")
         file, _ = catalog.locate(number)
         assert file.day is not None, "the scan was asked for days"
         found = transforms(groups.read(Piece(number, 0, num_rows)))

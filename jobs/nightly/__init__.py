@@ -1,10 +1,10 @@
-"""The nightly job: which days, its stages one after the other, the gate, and what is published.
+"""The nightly job plans the days, runs its stages in order, gates the candidate and publishes it.
 
 ```
 <run.dir>/<run.name>/
-  nights/2017-10-09/       one night: plan.json, stages.json, verdict.json, night.json and .html,
-    train/ evaluation/     the run, the reports, the artefact, logs/
-  published/current        link to the night whose model is in use
+  nights/2017-10-09/       one nightly run: plan.json, stages.json, verdict.json, night.json,
+    train/ evaluation/     night.html, the training run, the reports, the artefact, logs/
+  published/current        link to the nightly run whose model is in use
   published/history.json   what was published and rolled back, and when
 ```
 """

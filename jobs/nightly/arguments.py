@@ -1,4 +1,4 @@
-"""The flags of launch/nightly.py."""
+"""Parses the flags of launch/nightly.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NightlyArguments:
 def parse_arguments(
     description: str, stages: tuple[str, ...], argv: list[str] | None = None
 ) -> NightlyArguments:
-    """Exits with 2 (as every config error does) when the flags are wrong."""
+    """Parses the command line; exits with 2, like a config error, on wrong flags."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,35 +32,35 @@ def parse_arguments(
         "--date",
         type=_date_or_auto,
         metavar="YYYY-MM-DD|auto",
-        help="the night's newest day, which judges; auto: the newest complete one",
+        help="the newest day, to evaluate on; auto: the newest complete one",
     )
     what.add_argument(
-        "--rollback", action="store_true", help="back to the model that was published before"
+        "--rollback", action="store_true", help="return to the model that was published before"
     )
-    what.add_argument("--status", action="store_true", help="what the nights have brought")
+    what.add_argument("--status", action="store_true", help="list all nightly runs")
     parser.add_argument(
         "--until",
         type=datetime.date.fromisoformat,
         metavar="YYYY-MM-DD",
-        help="all nights from --date to this one, in order",
+        help="run all days from --date to this one, in order",
     )
     parser.add_argument(
         "--from",
         dest="again_from",
         choices=stages,
         metavar="STAGE",
-        help="do a night again from this stage on: " + ", ".join(stages),
+        help="repeat a nightly run from this stage on: " + ", ".join(stages),
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="override a setting of the config"
     )
     found = parser.parse_intermixed_args(argv)
     if found.until is not None and not isinstance(found.date, datetime.date):
-        parser.error("--until needs the first night: --date YYYY-MM-DD")
+        parser.error("--until needs the first day: --date YYYY-MM-DD")
     if found.until is not None and found.until < found.date:
         parser.error(f"--until {found.until} is before --date {found.date}")
     if found.again_from is not None and found.date is None:
-        parser.error("--from needs the night: --date YYYY-MM-DD")
+        parser.error("--from needs the day: --date YYYY-MM-DD")
     return NightlyArguments(
         config=found.config,
         overrides=tuple(found.overrides),

@@ -1,4 +1,4 @@
-"""One night's folder: its plan, which stages are done, and how it ended."""
+"""Reads and writes the folder of one nightly run: its plan, its finished stages, its ending."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.nightly.durable import read_durable, write_durably
-from jobs.nightly.plan import Model, NightPlan
+from jobs.nightly.atomic_io import read_json, write_atomically
+from jobs.nightly.plan import Model, NightlyPlan
 from marigold_rec.errors import CheckpointError
 
 
 class Ending(BaseModel):
-    """night.json: how a night ended."""
+    """The content of night.json: how the run ended."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,15 +25,15 @@ class Ending(BaseModel):
     status: Literal["published", "refused"]
     exit_code: int
     sentence: str
-    """For people, in one line; verdict.json holds every reason whole."""
+    """A summary in one line; verdict.json holds every reason in full."""
     seconds: dict[str, float]
-    """By stage."""
+    """Stage -> how long it took."""
     rows: dict[str, dict[str, int]]
-    """By table with a life cycle."""
+    """Table with a life cycle -> counts of its rows."""
 
 
-class NightFolder:
-    """<root>/nights/<date>."""
+class NightlyFolder:
+    """The folder <root>/nights/<date>, with the paths and small files in it."""
 
     def __init__(self, root: Path, night: datetime.date) -> None:
         self.root = root
@@ -42,8 +42,8 @@ class NightFolder:
         self.train = self.path / "train"
         self.evaluation = self.path / "evaluation"
         self.holdout = self.path / "holdout"
-        self.yesterday = self.path / "yesterday"
-        self.served = self.path / "served"
+        self.previous_candidate = self.path / "previous_candidate"
+        self.matured_evaluation = self.path / "matured_evaluation"
         self.artefact = self.path / "artefact"
         self.data_verdict_file = self.path / "data.json"
         self.recalibration_file = self.path / "recalibration.json"
@@ -55,64 +55,64 @@ class NightFolder:
         self._redo_file = self.path / "redo.json"
 
     @property
-    def plan(self) -> NightPlan | None:
-        return read_durable(
+    def plan(self) -> NightlyPlan | None:
+        return read_json(
             self._plan_file,
-            NightPlan,
-            "put it back from a backup, or begin the night anew with --from data",
+            NightlyPlan,
+            "restore it from a backup, or start the run again with --from data",
         )
 
-    def begin(self, plan: NightPlan) -> None:
+    def begin(self, plan: NightlyPlan) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_durably(self._plan_file, plan.model_dump_json(indent=1) + "\n")
+        write_atomically(self._plan_file, plan.model_dump_json(indent=1) + "\n")
 
     @property
     def model(self) -> Model | None:
-        """model.json: what the night has trained, and all that is judged, exported or published."""
-        return read_durable(self.model_file, Model, "train the night again with --from train")
+        """Reads model.json: the run's trained model, which is evaluated, exported and published."""
+        return read_json(self.model_file, Model, "train again with --from train")
 
-    def note_model(self, model: Model) -> None:
-        write_durably(self.model_file, model.model_dump_json(indent=1) + "\n")
+    def record_model(self, model: Model) -> None:
+        write_atomically(self.model_file, model.model_dump_json(indent=1) + "\n")
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of the stages that are done: how long each took the last time."""
-        remedy = "remove it and run the night again: its stages are then done again"
-        return read_durable(self._stages_file, dict[str, float], remedy) or {}
+        """Maps each finished stage to how long it took the last time."""
+        remedy = "remove it and run the same command again: its stages are then repeated"
+        return read_json(self._stages_file, dict[str, float], remedy) or {}
 
     @property
     def was_published(self) -> bool:
-        """Whether its stage `publish` is done, so that the history must name the night."""
+        """Returns True if its stage `publish` is done, so that the history must name the run."""
         try:
             return "publish" in self.seconds
-        except CheckpointError:  # the history is judged by all that can be read
+        except CheckpointError:  # the history is checked against all files that can be read
             return False
 
-    def mark(self, stage: str, seconds: float) -> None:
+    def mark_done(self, stage: str, seconds: float) -> None:
         done = {**self.seconds, stage: round(seconds, 1)}
-        write_durably(self._stages_file, json.dumps(done, indent=1) + "\n")
+        write_atomically(self._stages_file, json.dumps(done, indent=1) + "\n")
 
     @property
     def redo(self) -> str | None:
-        """The stage from which somebody wanted the night again, if a kill met the clearing up."""
-        remedy = "remove it and ask again with --from"
-        return read_durable(self._redo_file, str, remedy)
+        """Reads the stage of an earlier --from, if a kill interrupted the clearing up."""
+        remedy = "remove it and repeat the command with --from"
+        return read_json(self._redo_file, str, remedy)
 
     def begin_redo(self, stage: str, again: Sequence[str]) -> None:
-        """The stages `again` are to be done again, and the night is not finished any more.
+        """Marks the stages `again` as not done, and the run as unfinished.
 
-        Until `end_redo`, whoever starts next has to clear what they have left.
+        Until `end_redo`, the next start has to clear their outputs.
         """
-        write_durably(self._redo_file, json.dumps(stage) + "\n")
+        write_atomically(self._redo_file, json.dumps(stage) + "\n")
         self.night_file.unlink(missing_ok=True)
         done = {name: s for name, s in self.seconds.items() if name not in again}
         if self._stages_file.exists():
-            write_durably(self._stages_file, json.dumps(done, indent=1) + "\n")
+            write_atomically(self._stages_file, json.dumps(done, indent=1) + "\n")
 
     def end_redo(self) -> None:
         self._redo_file.unlink(missing_ok=True)
 
-    def put_training_aside(self) -> None:
+    def move_training_aside(self) -> None:
         self.model_file.unlink(missing_ok=True)
         if self.train.exists():
             number = 1
@@ -121,7 +121,7 @@ class NightFolder:
             self.train.rename(target)
 
     def clear(self, *paths: Path) -> None:
-        """Removes what a stage has left, files and folders."""
+        """Removes a stage's outputs, files and folders."""
         for path in paths:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -130,21 +130,21 @@ class NightFolder:
 
     @property
     def ending(self) -> Ending | None:
-        """night.json; None while the night is not finished."""
-        remedy = "remove it and run the night again: what its stages have done stays"
-        return read_durable(self.night_file, Ending, remedy)
+        """Reads night.json; None while the run is not finished."""
+        remedy = "remove it and run the same command again: its finished stages stay"
+        return read_json(self.night_file, Ending, remedy)
 
     def end(self, ending: Ending) -> None:
-        write_durably(self.night_file, ending.model_dump_json(indent=1) + "\n")
+        write_atomically(self.night_file, ending.model_dump_json(indent=1) + "\n")
 
 
-def night_folders(root: Path) -> list[tuple[datetime.date, NightFolder]]:
-    """Oldest first."""
-    found: list[tuple[datetime.date, NightFolder]] = []
+def nightly_folders(root: Path) -> list[tuple[datetime.date, NightlyFolder]]:
+    """Lists (night, folder), oldest first."""
+    found: list[tuple[datetime.date, NightlyFolder]] = []
     for path in (root / "nights").glob("????-??-??"):
         try:
             night = datetime.date.fromisoformat(path.name)
         except ValueError:
             continue
-        found.append((night, NightFolder(root, night)))
+        found.append((night, NightlyFolder(root, night)))
     return sorted(found, key=lambda each: each[0])

@@ -1,8 +1,8 @@
-"""Files that came, or were written again, after a night had learned their day.
+"""Detects files that arrived, or were rewritten, after a nightly run had trained on their day.
 
-A chain of nights learns each day once: such rows would be in no model, and nobody would know. Each
-night notes the files of its days (files.json); the next one says once what has come since, and
-keeps it in the same file.
+A chain of nightly runs trains on each day once: such rows would be in no model, unnoticed. Each run
+records the files of its days (files.json); the next one warns once of what has arrived since, and
+records that in the same file.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jobs.nightly.durable import write_durably
-from jobs.nightly.folder import NightFolder
+from jobs.nightly.atomic_io import write_atomically
+from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.partitions import Day, Partitions
-from jobs.nightly.plan import NightPlan, days_between
+from jobs.nightly.plan import NightlyPlan, days_between
 
 LOGGER = logging.getLogger("marigold_rec")
 
@@ -25,7 +25,7 @@ FileStates = dict[str, tuple[int, str | None]]
 
 
 class LateDay(BaseModel):
-    """What has come of a day that an earlier night had learned."""
+    """The files of a day that have arrived since an earlier run trained on it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,37 +34,38 @@ class LateDay(BaseModel):
     new: tuple[str, ...]
     changed: tuple[str, ...]
     rows: int
-    """Of these files, as far as they can be read."""
+    """Rows of these files, as far as they can be read."""
 
     @property
     def sentence(self) -> str:
-        what = [f"{len(self.new)} files came"] if self.new else []
-        what += [f"{len(self.changed)} were written again"] if self.changed else []
+        what = [f"{len(self.new)} files have arrived"] if self.new else []
+        what += [f"{len(self.changed)} were rewritten"] if self.changed else []
         return (
-            f"{self.day} was learned by night {self.learned_by}; since then {' and '.join(what)} "
-            f"({self.rows:,} rows), e.g. {(*self.new, *self.changed)[0]}: no night learns them"
+            f"nightly run {self.learned_by} has trained on {self.day}; since then "
+            f"{' and '.join(what)} ({self.rows:,} rows), e.g. {(*self.new, *self.changed)[0]}: no "
+            "model is trained on them"
         )
 
 
 class LearnedFiles(BaseModel):
-    """files.json."""
+    """The content of files.json."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     days: dict[Day, FileStates]
-    """What the night learns, and what it has said of earlier days."""
+    """Files that the run trains on, and those of earlier days that it has warned of."""
     late: tuple[LateDay, ...]
 
 
 REMEDY = (
-    "to learn new files, move them into the folder of a day that no night has learned yet (their "
-    "rows are learned with it); to learn a day again as it is now, begin a chain anew under "
-    "another run.name with nightly.train_from"
+    "to train on them, move them into the folder of a day that no nightly run has trained on yet; "
+    "to train on a whole day again, start a new chain under another run.name with "
+    "nightly.train_from"
 )
 
 
-def note_files(plan: NightPlan, folder: NightFolder, partitions: Partitions) -> None:
-    """Writes files.json; warns of what has come since the nights before looked."""
+def record_files(plan: NightlyPlan, folder: NightlyFolder, partitions: Partitions) -> None:
+    """Writes files.json; warns of files that have arrived since the runs before looked."""
     there = partitions.files()
     late: list[LateDay] = []
     seen: dict[Day, FileStates] = {}
@@ -80,20 +81,20 @@ def note_files(plan: NightPlan, folder: NightFolder, partitions: Partitions) -> 
     known = {day: there.get(day, {}) for day in days_between(*plan.train)}
     known |= {found.day: there[found.day] for found in late}
     content = LearnedFiles(days=known, late=tuple(late))
-    write_durably(_file(folder), content.model_dump_json(indent=1) + "\n")
+    write_atomically(_file(folder), content.model_dump_json(indent=1) + "\n")
 
 
-def late_days(folder: NightFolder) -> tuple[LateDay, ...]:
-    """What the night has warned of."""
+def late_days(folder: NightlyFolder) -> tuple[LateDay, ...]:
+    """Returns what the run has warned of."""
     found = _read(folder)
     return () if found is None else found.late
 
 
-def _chain(plan: NightPlan, root: Path) -> Iterator[tuple[Day, LearnedFiles]]:
-    """What the nights noted from whose models the training goes on; older ones may have nothing."""
+def _chain(plan: NightlyPlan, root: Path) -> Iterator[tuple[Day, LearnedFiles]]:
+    """Yields the records of the runs whose models the training continues, the newest first."""
     model = plan.base
     while model is not None:
-        folder = NightFolder(root, model.night)
+        folder = NightlyFolder(root, model.night)
         if (found := _read(folder)) is not None:
             yield model.night, found
         model = None if folder.plan is None else folder.plan.base
@@ -109,7 +110,7 @@ def _late(
     now = there.get(day, {})
     new = [path for path in now if path not in seen]
     changed = [path for path in now if path in seen and now[path] != seen[path]]
-    # A log that was copied as a whole has other times everywhere, and the same files.
+    # A log that was copied as a whole has other times everywhere, but the same files.
     if len(changed) == len(now) and all(now[path][0] == seen[path][0] for path in changed):
         changed = []
     if not new and not changed:
@@ -120,16 +121,16 @@ def _late(
     )
 
 
-def _file(folder: NightFolder) -> Path:
+def _file(folder: NightlyFolder) -> Path:
     return folder.path / "files.json"
 
 
-def _read(folder: NightFolder) -> LearnedFiles | None:
+def _read(folder: NightlyFolder) -> LearnedFiles | None:
     file = _file(folder)
     try:
         return LearnedFiles.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:  # no night is lost over a warning
-        LOGGER.warning("%s: can't be read (%s): late files of its days go unnoticed", file, error)
+    except (OSError, ValidationError) as error:  # a warning must not end a nightly run
+        LOGGER.warning("%s: can't be read (%s): late files are not detected", file, error)
         return None

@@ -1,7 +1,7 @@
-"""A night's model as it lies on the disk, known by its hashes.
+"""Identifies a nightly run's model on disk by its hashes.
 
-A manifest vouches for every byte of a checkpoint and artefact.json for every byte of an artefact,
-so that the hashes of these two files say which model training goes on from, and which one servers
+A manifest holds the hashes of all files of a checkpoint, and artefact.json those of an artefact: so
+the hashes of these two files identify the model that training continues, and the one that servers
 load.
 """
 
@@ -10,24 +10,22 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from jobs.nightly.folder import NightFolder
-from jobs.nightly.plan import Model, NightPlan
+from jobs.nightly.folder import NightlyFolder
+from jobs.nightly.plan import Model, NightlyPlan
 from marigold_rec.errors import CheckpointError
 
-# Not imported from their homes: those load torch, and `--status` should not wait for it.
+# Not imported from their modules: those import torch, and `--status` should not wait for it.
 _MANIFEST, _ARTEFACT = "manifest.json", "artefact.json"
 
 
-def trained_model(folder: NightFolder, plan: NightPlan) -> Model:
-    """The model that the night's training has just left. Whoever loads it verifies it.
+def trained_model(folder: NightlyFolder, plan: NightlyPlan) -> Model:
+    """Identifies the model that the run's training has just saved; loading it verifies it.
 
     Raises CheckpointError.
     """
     found = sorted((folder.train / "checkpoints").glob("step-?????????"))
     if not found:
-        raise CheckpointError(
-            f"{folder.train}: no checkpoint; do the night again with --from train"
-        )
+        raise CheckpointError(f"{folder.train}: no checkpoint; train again with --from train")
     return Model(
         night=plan.night,
         trained_until=plan.train[1],
@@ -37,20 +35,22 @@ def trained_model(folder: NightFolder, plan: NightPlan) -> Model:
     )
 
 
-def candidate(folder: NightFolder) -> Model:
-    """The night's model, which is still the one that its training left. Raises CheckpointError."""
+def candidate(folder: NightlyFolder) -> Model:
+    """Returns the run's model, if it is still the one that its training saved.
+
+    Raises CheckpointError.
+    """
     model = folder.model
     if model is None:
         raise CheckpointError(
-            f"{folder.model_file}: missing: no model is trained; do the night again with "
-            "--from train"
+            f"{folder.model_file}: missing: no model is trained; train again with --from train"
         )
-    require_same(folder.root, model, "its training left; do the night again with --from train")
+    require_same(folder.root, model, "its training saved; train again with --from train")
     return model
 
 
-def candidate_or_none(folder: NightFolder) -> Model | None:
-    """None where the night ended before its model was there, or lost it since."""
+def candidate_or_none(folder: NightlyFolder) -> Model | None:
+    """Returns the run's model; None if the run ended before it was trained, or it was deleted."""
     try:
         return candidate(folder)
     except CheckpointError:
@@ -58,13 +58,13 @@ def candidate_or_none(folder: NightFolder) -> Model | None:
 
 
 def require_same(root: Path, model: Model, which: str) -> None:
-    """Raises CheckpointError: `is not the model that` `which`."""
+    """Raises CheckpointError ("is not the model that `which`") if the hashes differ."""
     if _digest(root / model.checkpoint / _MANIFEST) != model.manifest_sha256:
         raise CheckpointError(f"{root / model.checkpoint}: is not the model that {which}")
 
 
-def artefact_digest(folder: NightFolder) -> str | None:
-    """None where there is no artefact."""
+def artefact_digest(folder: NightlyFolder) -> str | None:
+    """Hashes artefact.json; None if there is no artefact."""
     if not folder.artefact.exists():
         return None
     return _digest(folder.artefact / _ARTEFACT)

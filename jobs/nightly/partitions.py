@@ -1,4 +1,4 @@
-"""Which days of the log are complete, and waiting for those that are not."""
+"""Finds the complete days of the log, and waits for those that are not complete yet."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Day = datetime.date
 
 
 def newest(complete: Sequence[Day], today: Day) -> tuple[Day | None, list[Day]]:
-    """The newest of the days that may have happened, and those after tomorrow.
+    """Returns the newest day up to tomorrow, and the days after tomorrow.
 
-    Somewhere it is tomorrow already. What is later was written by a wrong clock or a test, and a
-    night on it would pass over the real new day.
+    Tomorrow has begun in some time zone. A later day was written by a wrong clock or a test, and a
+    nightly run on it would skip the real new day.
     """
     stray = [day for day in complete if day > today + datetime.timedelta(days=1)]
     return max(set(complete) - set(stray), default=None), stray
 
 
 class Partitions:
-    """The dt=YYYY-MM-DD folders below a path or fsspec URL."""
+    """The dt=YYYY-MM-DD partitions below a path or fsspec URL."""
 
     def __init__(self, url: str, marker: str | None) -> None:
         """`marker`: a file that makes a day's folder complete; None: any Parquet file does."""
@@ -32,7 +32,7 @@ class Partitions:
         self._marker = marker
 
     def complete(self) -> list[Day]:
-        """The complete days, oldest first. Raises DataError when there is no data at all."""
+        """Lists the complete days, oldest first. Raises DataError when there is no data at all."""
         folders: dict[Day, set[str]] = {}
         for file in list_files(self._storage, None).files:
             if file.day is not None and file.day_folder is not None:
@@ -40,7 +40,10 @@ class Partitions:
         return sorted(day for day, found in folders.items() if all(map(self._is_complete, found)))
 
     def files(self) -> dict[Day, dict[str, tuple[int, str | None]]]:
-        """By day: path below the log's folder -> size, and time or version. Raises DataError."""
+        """Maps day -> path below the log's folder -> size, and time or version.
+
+        Raises DataError.
+        """
         found: dict[Day, dict[str, tuple[int, str | None]]] = {}
         for file in list_files(self._storage, None).files:
             if file.day is not None:
@@ -49,7 +52,7 @@ class Partitions:
         return found
 
     def rows(self, path: str) -> int:
-        """Of a file of `files`; 0 where it can't be read."""
+        """Counts the rows of one of the `files`; 0 if it can't be read."""
         try:
             whole = f"{self._storage.root.rstrip('/')}/{path}"
             with self._storage.open_parquet(whole) as parquet:
@@ -58,7 +61,7 @@ class Partitions:
             return 0
 
     def state(self, day: Day) -> str:
-        """Of the day's files: another one after any of them was written again."""
+        """Returns a text that changes whenever one of the day's files is rewritten."""
         files = [file for file in list_files(self._storage, (day, day)).files if file.day == day]
         return str([(file.path, file.size, file.modified) for file in files])
 
@@ -69,25 +72,25 @@ class Partitions:
         wait_s: float,
         poll_s: float,
         is_stopped: Callable[[], bool],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
-        """Returns when all `days` are complete, or `is_stopped`.
+        """Waits until all `days` are complete, or `is_stopped`.
 
-        Raises DataError when they are not after `wait_s`.
+        Raises DataError if they are not complete after `wait_s`.
         """
         wanted = sorted(set(days))
         until = time.monotonic() + wait_s
-        has_said = False
+        has_logged = False
         while not is_stopped():
-            there = set(self.complete())
-            missing = [day for day in wanted if day not in there]
+            complete = set(self.complete())
+            missing = [day for day in wanted if day not in complete]
             if not missing:
                 return
             if time.monotonic() >= until:
-                raise DataError(self._missing(missing, wait_s, max(there, default=None)))
-            if not has_said:
-                say(f"waiting for {_named(missing)} (at most {wait_s:.0f} s)")
-                has_said = True
+                raise DataError(self._missing(missing, wait_s, max(complete, default=None)))
+            if not has_logged:
+                log(f"waiting for {_join(missing)} (at most {wait_s:.0f} s)")
+                has_logged = True
             _sleep(min(poll_s, until - time.monotonic()), is_stopped)
 
     def _is_complete(self, folder: str) -> bool:
@@ -97,7 +100,7 @@ class Partitions:
             return bool(self._storage.file_system.exists(f"{folder}/{self._marker}"))
         except Exception as error:  # a storage library may raise anything of its own
             raise DataError(
-                f"{folder}: can't be looked into ({type(error).__name__}: {error})"
+                f"{folder}: can't be listed ({type(error).__name__}: {error})"
             ) from error
 
     def _missing(self, missing: list[Day], wait_s: float, newest: Day | None) -> str:
@@ -105,19 +108,19 @@ class Partitions:
         waited = f" after {wait_s:.0f} s" if wait_s else ""
         there = "no day is complete" if newest is None else f"the newest complete day is {newest}"
         return (
-            f"{self._storage.url}: {what} for {_named(missing)}{waited}; {there}. Run the night "
-            "again when the partition is there, wait longer with nightly.wait_s, or leave a lost "
-            "day out with nightly.train_from"
+            f"{self._storage.url}: {what} for {_join(missing)}{waited}; {there}. Run the command "
+            "again when the partition is complete, wait longer with nightly.wait_s, or skip a lost "
+            "day with nightly.train_from"
         )
 
 
-def _named(days: list[Day]) -> str:
+def _join(days: list[Day]) -> str:
     names = ", ".join(map(str, days[:5]))
     return names if len(days) <= 5 else f"{names} and {len(days) - 5} more"
 
 
 def _sleep(seconds: float, is_stopped: Callable[[], bool]) -> None:
-    """In small pieces, so that a signal is noticed."""
+    """Sleeps in short intervals, so that a signal is noticed."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not is_stopped():
         time.sleep(min(0.5, left))

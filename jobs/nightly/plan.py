@@ -1,4 +1,4 @@
-"""What a night does: decided once at its beginning, and kept, so that every rerun does the same."""
+"""Plans a nightly run: decided once at its start, and stored, so that every rerun does the same."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ Days = tuple[Day, Day]
 ONE_DAY = datetime.timedelta(days=1)
 
 
-class Reads(BaseModel):
-    """What a run reads for some days: where labels mature, earlier days too, for those due now."""
+class DataWindow(BaseModel):
+    """The days and labels that a run reads; with delayed labels also earlier days, whose labels
+    fall into the label window."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dates: Days
     due: tuple[datetime.datetime, datetime.datetime] | None
-    """[since, until): as SplitConfig.due; None: no task's labels mature later."""
+    """[since, until): as SplitConfig.due; None: no task has delayed labels."""
 
 
 class Model(BaseModel):
-    """An earlier night's model."""
+    """The model of an earlier nightly run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     night: Day
     trained_until: Day
     origin: Day
-    """The oldest day that it, or a model before it, has learned."""
+    """The oldest day that it, or a model before it, has trained on."""
     checkpoint: str
-    """Its step folder, relative to the nightly's folder."""
+    """Its step folder, relative to the nightly job's folder."""
     manifest_sha256: str
-    """Another model under the same name is noticed."""
+    """Detects another model under the same name."""
 
 
-class Served(BaseModel):
-    """An earlier night's published model, and days new to it whose labels are all final by now."""
+class MaturedEvaluation(BaseModel):
+    """An earlier published model, and days that were new to it, whose labels are all final now."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,29 +55,29 @@ class Served(BaseModel):
     days: Days
 
 
-class NightPlan(BaseModel):
-    """plan.json."""
+class NightlyPlan(BaseModel):
+    """The content of plan.json."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     night: Day
     train: Days
-    """The new days."""
-    train_reads: Reads
+    """The new days, to train on."""
+    train_window: DataWindow
     evaluation: Days
-    evaluation_reads: Reads
+    evaluation_window: DataWindow
     origin: Day
-    """The oldest day that the night's model, or one before it, has learned."""
+    """The oldest day that the run's model, or one before it, has trained on."""
     holdout: Days | None
     base: Model | None
-    """The published model: the training goes on from it, and it is the one to beat."""
-    yesterday: Model | None
-    """The last night's model, where that is another one (it was refused)."""
-    served: Served | None = None
-    """None: no task's labels mature later, or none have since the last night."""
+    """The published model: the training starts from it, and the gate compares with it."""
+    previous_candidate: Model | None
+    """The previous run's model, if that is another one (it was refused)."""
+    matured_evaluation: MaturedEvaluation | None = None
+    """None: no task has delayed labels, or no model's labels have matured since the last run."""
     config_hash: str
-    """Of all settings but those of the nightly itself."""
+    """Hash of all settings except those of the nightly job itself."""
 
 
 def plan_night(
@@ -85,59 +86,60 @@ def plan_night(
     tasks: Sequence[Task],
     *,
     config_hash: str,
-    there: Sequence[Day],
+    complete: Sequence[Day],
     base: Model | None,
-    yesterday: Model | None,
-    served: Served | None = None,
-) -> NightPlan:
-    """`there`: the complete days, of which a first night takes those before its own.
+    previous_candidate: Model | None,
+    matured_evaluation: MaturedEvaluation | None = None,
+) -> NightlyPlan:
+    """Plans a run. `complete`: the complete days, of which a first run trains on those before its
+    own.
 
-    Raises ConfigError when there is nothing to learn, or a hold-out day would be learned; DataError
-    when a first night has no day at all.
+    Raises ConfigError when there is nothing to train on, or a hold-out day would be trained on;
+    DataError when a first run has no day at all.
     """
     last = night - config.eval_days * ONE_DAY
-    first = _first_day(last, config, there, base)
+    first = _first_day(last, config, complete, base)
     if first > last:
         assert base is not None or config.train_from is not None
         why = (
             f"nightly.train_from is {config.train_from}"
             if base is None or config.train_from == first
-            else f"the published model ({base.night}) has learned the days until "
+            else f"the published model ({base.night}) is trained on the days up to "
             f"{base.trained_until}"
         )
         raise ConfigError(
-            f"night {night}: nothing to learn: it learns the days until {last} (the newest "
-            f"{config.eval_days} judge), and {why}; choose a later --date"
+            f"nightly run {night}: nothing to train on: it trains on the days up to {last} (the "
+            f"newest {config.eval_days} evaluate), and {why}; choose a later --date"
         )
     holdout = config.holdout
     if holdout is not None and holdout[0] <= last and holdout[1] >= first:
         raise ConfigError(
-            f"nightly.holdout ({holdout[0]} to {holdout[1]}) would be learned by night {night}, "
-            f"which takes {first} to {last}; choose days before nightly.train_from or the first "
-            "night"
+            f"nightly.holdout ({holdout[0]} to {holdout[1]}) would be trained on by nightly run "
+            f"{night}, which takes {first} to {last}; choose days before nightly.train_from or the "
+            "first nightly run"
         )
     origin = first if base is None else base.origin
     train, evaluation = (first, last), (last + ONE_DAY, night)
-    return NightPlan(
+    return NightlyPlan(
         night=night,
         train=train,
-        train_reads=_reads(train, tasks, origin),
+        train_window=_data_window(train, tasks, origin),
         evaluation=evaluation,
-        evaluation_reads=_reads(evaluation, tasks, origin),
+        evaluation_window=_data_window(evaluation, tasks, origin),
         origin=origin,
         holdout=holdout,
         base=base,
-        yesterday=yesterday,
-        served=served,
+        previous_candidate=previous_candidate,
+        matured_evaluation=matured_evaluation,
         config_hash=config_hash,
     )
 
 
-def days_of(plan: NightPlan) -> list[Day]:
-    """Every day that the night reads."""
-    spans = [plan.train_reads.dates, plan.evaluation_reads.dates]
+def days_of(plan: NightlyPlan) -> list[Day]:
+    """Returns every day that the run reads."""
+    spans = [plan.train_window.dates, plan.evaluation_window.dates]
     spans += [plan.holdout] if plan.holdout else []
-    spans += [plan.served.days] if plan.served else []
+    spans += [plan.matured_evaluation.days] if plan.matured_evaluation else []
     return sorted({day for span in spans for day in days_between(*span)})
 
 
@@ -145,36 +147,38 @@ def days_between(first: Day, last: Day) -> list[Day]:
     return [first + n * ONE_DAY for n in range((last - first).days + 1)]
 
 
-def _reads(days: Days, tasks: Sequence[Task], origin: Day) -> Reads:
-    """The rows of `days`, and of the days before with a label that is due on `days`.
+def _data_window(days: Days, tasks: Sequence[Task], origin: Day) -> DataWindow:
+    """Returns `days`, and the days before with a label that is due on `days`.
 
-    Labels of days before `origin` are nobody's: the first night began there.
+    Days before `origin` are left out: the first nightly run started there.
     """
     if all(task.matures_h == 0 for task in tasks):
-        return Reads(dates=days, due=None)
+        return DataWindow(dates=days, due=None)
     due = _midnight(days[0]), _midnight(days[1] + ONE_DAY)
     first, last = days_for_due(tasks, *due)
-    return Reads(dates=(max(first, origin), last), due=due)
+    return DataWindow(dates=(max(first, origin), last), due=due)
 
 
 def _midnight(day: Day) -> datetime.datetime:
-    """The first moment of the day, UTC."""
+    """Returns the first moment of the day, UTC."""
     return datetime.datetime.combine(day, datetime.time(), datetime.UTC)
 
 
-def _first_day(last: Day, config: NightlyConfig, there: Sequence[Day], base: Model | None) -> Day:
+def _first_day(
+    last: Day, config: NightlyConfig, complete: Sequence[Day], base: Model | None
+) -> Day:
     earliest = config.train_from or Day.min
     if base is not None:
         return max(base.trained_until + ONE_DAY, earliest)
     if earliest > last:
         return earliest
-    # As far back as days follow each other: a gap would be a day that is missing.
-    first, known = last, set(there)
+    # As far back as days follow each other: a gap is a missing day.
+    first, known = last, set(complete)
     while first - ONE_DAY in known and (last - first).days + 1 < config.first_days:
         first -= ONE_DAY
-    if not any(day <= last for day in there):
+    if not any(day <= last for day in complete):
         raise DataError(
-            f"the first night learns the days until {last}, and there is none; the oldest complete "
-            f"day is {min(there, default='not there')}"
+            f"the first nightly run trains on the days up to {last}, and there is none; the oldest "
+            f"complete day is {min(complete, default='missing')}"
         )
     return max(first, earliest)

@@ -1,4 +1,4 @@
-"""Which nights keep their model; the others keep their reports, which are small."""
+"""Deletes the models of old nightly runs; their reports, which are small, stay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.nightly.folder import NightFolder, night_folders
+from jobs.nightly.folder import NightlyFolder, nightly_folders
 from jobs.nightly.plan import Day
 from jobs.nightly.publishing import Published
 from marigold_rec.errors import CheckpointError
@@ -20,13 +20,13 @@ def drop_old_models(
     keep_nights: int,
     is_needed: Callable[[Day], bool] = lambda night: False,
 ) -> list[Path]:
-    """Deletes checkpoints, artefacts and histories of rows; returns the folders of the nights that
-    lost theirs.
+    """Deletes checkpoints, artefacts and row histories; returns the folders of the runs that lost
+    theirs.
 
-    Those of the last `keep_published` published models and of the newest `keep_nights` nights stay,
-    and so do published ones that are needed.
+    Those of the last `keep_published` published models and of the newest `keep_nights` runs stay,
+    and so do published ones that are still needed.
     """
-    folders = night_folders(root)
+    folders = nightly_folders(root)
     in_use = published.in_use()
     stay = {*in_use[-keep_published:], *(night for night, _ in folders[-keep_nights:])}
     stay |= {night for night in in_use if is_needed(night)}
@@ -41,8 +41,8 @@ def drop_old_models(
     return dropped
 
 
-def _has_ended(folder: NightFolder) -> bool:
+def _has_ended(folder: NightlyFolder) -> bool:
     try:
         return folder.ending is not None
-    except CheckpointError:  # of a damaged night.json nobody knows: nothing is dropped
+    except CheckpointError:  # a damaged night.json tells nothing: keep the model
         return False

@@ -1,13 +1,13 @@
-"""The stage `rows`: which rows of the tables the night's training evicts, and which it admits.
+"""The stage `rows` decides which table rows the training evicts, and which it admits.
 
-  rows/<table>.npz    the row history after the night's new days
-  rows/evicted.npz    rows that begin anew before the training
-  rows/admitted.npz   rows of their own; the others' ids share one
+  rows/<table>.npz    the row history after the new days
+  rows/evicted.npz    rows that are reset before the training
+  rows/admitted.npz   ids with a row of their own; all other ids share one
   rows/facts.json     how many of each
-  rows/sha256.json    vouches for the others: whoever reads one holds it against this list first
+  rows/sha256.json    hashes of the others, checked before any of them is read
 
-A history follows the published models, as the training does: it goes on from the base model's. A
-base without one (the life cycle was not switched on then) gets it made from the days of its night
+A history follows the published models, like the training: it continues the base model's. If the
+base has none (its life cycle was not switched on), its history is rebuilt from the days of its run
 and of those before it, as far as the log still has them.
 """
 
@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipelines.id_counts.row_history import RowHistory, RowTally, Settled
+from data_pipelines.id_counts.row_history import LifeCycleDecision, RowCounter, RowHistory
 from data_pipelines.id_counts.seen_rows import seen_rows
-from jobs.nightly.durable import read_durable, sync_folder
-from jobs.nightly.folder import NightFolder
+from jobs.nightly.atomic_io import fsync_folder, read_json
+from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.partitions import Partitions
-from jobs.nightly.plan import Days, NightPlan, days_between
+from jobs.nightly.plan import Days, NightlyPlan, days_between
 from marigold_rec.config import Config, load_config
 from marigold_rec.config.life_cycle import TableLifeCycle
 from marigold_rec.errors import ConfigError
@@ -38,99 +38,101 @@ from marigold_rec.transforms.row_bits import (
 )
 
 FACTS_NAME = "facts.json"
-_MADE_ANEW = "the next night makes the history of rows anew from the days of the log"
+_REBUILT = "the next nightly run rebuilds the row history from the days of the log"
 
 
 @dataclass(frozen=True)
-class Log:
-    """Where the days are, and how to read them."""
+class DaySource:
+    """The click log's days, and how to read them."""
 
     data_root: str
     partitions: Partitions
     is_stopped: Callable[[], bool]
-    say: Callable[[str], None]
-    at: Callable[[str], None] = lambda point: None
-    """As Night.at."""
+    log: Callable[[str], None]
+    fault_hook: Callable[[str], None] = lambda point: None
+    """As NightlyRun.fault_hook."""
 
 
-def make_rows(config: Config, plan: NightPlan, folder: NightFolder, log: Log) -> None:
-    """Writes `folder.rows`, whole or not at all; nothing where no table has a life cycle.
+def make_row_history(
+    config: Config, plan: NightlyPlan, folder: NightlyFolder, source: DaySource
+) -> None:
+    """Writes `folder.rows` atomically; nothing if no table has a life cycle.
 
-    Raises DataError, CheckpointError (a base's history can't be read), StoppedError.
+    Raises DataError, CheckpointError (the base's history can't be read), StoppedError.
     """
     shutil.rmtree(folder.rows, ignore_errors=True)
     rules = config.life_cycle.tables
     if not rules:
         return
     sizes = {table.name: table.rows for table in config.tables}
-    tallies = {name: RowTally(_base_history(name, sizes[name], plan, folder, log))
-               for name in rules}  # fmt: skip
-    _add_days(tallies, config, plan.train, log)
-    settled = {name: tallies[name].settle(rules[name], plan.train[1]) for name in rules}
-    _write(config, settled, folder, log.at)
-    for name, found in settled.items():
-        log.say(f"rows of {name}: {sentence(found.facts, rules[name])}")
+    counters = {name: RowCounter(_base_history(name, sizes[name], plan, folder, source))
+                for name in rules}  # fmt: skip
+    _add_days(counters, config, plan.train, source)
+    decided = {name: counters[name].decide(rules[name], plan.train[1]) for name in rules}
+    _write(config, decided, folder, source.fault_hook)
+    for name, found in decided.items():
+        source.log(f"rows of {name}: {describe_facts(found.facts, rules[name])}")
 
 
-def read_facts(folder: NightFolder) -> dict[str, dict[str, int]]:
-    """By table; empty where no table has a life cycle, or the data was refused."""
+def read_facts(folder: NightlyFolder) -> dict[str, dict[str, int]]:
+    """Reads facts.json, by table; empty if no table has a life cycle, or the data was refused."""
     file = folder.rows / FACTS_NAME
     is_done = "rows" in folder.seconds  # an earlier attempt's folder may still be there
     if not is_done or not file.exists():
         return {}
-    to_do = "do it again with --from rows"
-    require_listed(file, to_do)
-    return read_durable(file, dict[str, dict[str, int]], to_do) or {}
+    remedy = "make it again with --from rows"
+    require_listed(file, remedy)
+    return read_json(file, dict[str, dict[str, int]], remedy) or {}
 
 
-def sentence(facts: Mapping[str, int], rules: TableLifeCycle) -> str:
-    """What a log or a page says of a table's facts."""
+def describe_facts(facts: Mapping[str, int], rules: TableLifeCycle) -> str:
+    """Describes a table's facts in one sentence."""
     rows, seen = facts["rows"], facts["ever_seen"]
-    said = f"{seen:,} of {rows:,} ever seen ({seen / rows:.1%}), {facts['seen']:,} on the new days"
+    text = f"{seen:,} of {rows:,} ever seen ({seen / rows:.1%}), {facts['seen']:,} on the new days"
     if rules.evict_after_days is not None:
-        said += (
-            f"; {facts['evicted']:,} ({facts['evicted'] / rows:.1%}) begin anew after more than "
+        text += (
+            f"; {facts['evicted']:,} ({facts['evicted'] / rows:.1%}) evicted after more than "
             f"{rules.evict_after_days} days unseen"
         )
     if rules.admit_after is not None:
-        said += f"; {facts['rare']:,} seen fewer than {rules.admit_after} times share row 0"
-    return said
+        text += f"; {facts['rare']:,} seen fewer than {rules.admit_after} times share row 0"
+    return text
 
 
 def _base_history(
-    table: str, rows: int, plan: NightPlan, folder: NightFolder, log: Log
+    table: str, rows: int, plan: NightlyPlan, folder: NightlyFolder, source: DaySource
 ) -> RowHistory:
-    """The base model's, for a table of `rows` rows now."""
+    """Returns the base model's history, for a table of `rows` rows now."""
     history: RowHistory | None = None
-    to_read: list[tuple[Config, NightPlan]] = []
+    to_read: list[tuple[Config, NightlyPlan]] = []
     for before in _chain(plan, folder.root):
         before_plan, config = before.plan, _training_config(before)
         if before_plan is None or config is None or _rows_then(table, config) is None:
-            break  # the table is younger than that night's model, or nobody knows
+            break  # the table is younger than that run's model, or unknown
         if (file := before.rows / f"{table}.npz").exists():
-            require_listed(file, f"move {before.rows} away, and {_MADE_ANEW}")
+            require_listed(file, f"move {before.rows} away, and {_REBUILT}")
             history = RowHistory.read(file)
             break
         to_read.append((config, before_plan))
     for config, before_plan in reversed(to_read):
         then = _rows_then(table, config)
         assert then is not None
-        tally = RowTally(_carried(history, then))
-        _add_days({table: tally}, config, before_plan.train, log, only_there=True)
-        history = tally.settle(TableLifeCycle(), before_plan.train[1]).history
-    return _carried(history, rows)
+        counter = RowCounter(_carry_over(history, then))
+        _add_days({table: counter}, config, before_plan.train, source, only_complete=True)
+        history = counter.decide(TableLifeCycle(), before_plan.train[1]).history
+    return _carry_over(history, rows)
 
 
-def _chain(plan: NightPlan, root: Path) -> Iterator[NightFolder]:
-    """The nights whose models the training goes on from, the newest first."""
+def _chain(plan: NightlyPlan, root: Path) -> Iterator[NightlyFolder]:
+    """Yields the runs whose models the training continues, the newest first."""
     model = plan.base
     while model is not None:
-        night = NightFolder(root, model.night)
+        night = NightlyFolder(root, model.night)
         yield night
         model = None if night.plan is None else night.plan.base
 
 
-def _training_config(night: NightFolder) -> Config | None:
+def _training_config(night: NightlyFolder) -> Config | None:
     try:
         return load_config(night.path / "train.yaml")
     except ConfigError:
@@ -138,61 +140,65 @@ def _training_config(night: NightFolder) -> Config | None:
 
 
 def _rows_then(table: str, config: Config) -> int | None:
-    """None: it was no hashed table of that model."""
+    """Returns the table's rows in that model; None if it was not a hashed table there."""
     if {f.kind for f in config.sparse_features if f.table_name == table} != {"hash"}:
         return None
     return next(t.rows for t in config.tables if t.name == table)
 
 
-def _carried(history: RowHistory | None, rows: int) -> RowHistory:
-    """Empty where the table itself begins anew."""
-    grown = None if history is None else history.grown(rows)
-    return RowHistory.empty(rows) if grown is None else grown
+def _carry_over(history: RowHistory | None, rows: int) -> RowHistory:
+    """Fits a history to `rows` rows; empty if the table itself starts again."""
+    resize = None if history is None else history.resize(rows)
+    return RowHistory.empty(rows) if resize is None else resize
 
 
 def _add_days(
-    tallies: Mapping[str, RowTally],
+    counters: Mapping[str, RowCounter],
     config: Config,
     days: Days,
-    log: Log,
+    source: DaySource,
     *,
-    only_there: bool = False,
+    only_complete: bool = False,
 ) -> None:
     spans: list[Days] = [days]
-    if only_there:
-        there = set(log.partitions.complete())
+    if only_complete:
+        complete = set(source.partitions.complete())
         wanted = days_between(*days)
-        spans = [(day, day) for day in wanted if day in there]
-        log.say(
-            f"rows of {', '.join(tallies)}: the base model has no history: made from {len(spans)} "
-            f"of the {len(wanted)} days {days[0]} to {days[1]}; the others are not there any more"
+        spans = [(day, day) for day in wanted if day in complete]
+        source.log(
+            f"rows of {', '.join(counters)}: the base model has no history: rebuilt from "
+            f"{len(spans)} of the {len(wanted)} days {days[0]} to {days[1]}; the other days are no "
+            "longer in the log"
         )
-    path = config.data.train.path or log.data_root
+    path, is_stopped = config.data.train.path or source.data_root, source.is_stopped
     for span in spans:
-        for day, table, rows_V in seen_rows(config, tallies, path, span, is_stopped=log.is_stopped):
-            tallies[table].add(day, rows_V)
+        for day, table, rows_V in seen_rows(config, counters, path, span, is_stopped=is_stopped):
+            counters[table].add(day, rows_V)
 
 
 def _write(
-    config: Config, settled: Mapping[str, Settled], folder: NightFolder, at: Callable[[str], None]
+    config: Config,
+    decided: Mapping[str, LifeCycleDecision],
+    folder: NightlyFolder,
+    fault_hook: Callable[[str], None],
 ) -> None:
     partial = folder.path / ".rows.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name, found in settled.items():
+    for name, found in decided.items():
         found.history.write(partial / f"{name}.npz")
     life_cycle = config.life_cycle
-    evicted = {name: RowBits.of(settled[name].evicted_N) for name in life_cycle.evicting}
-    admitted = {name: RowBits.of(settled[name].admitted_N) for name in life_cycle.admitting}
+    evicted = {name: RowBits.of(decided[name].evicted_N) for name in life_cycle.evicting}
+    admitted = {name: RowBits.of(decided[name].admitted_N) for name in life_cycle.admitting}
     (partial / EVICTED_NAME).write_bytes(row_bits_bytes(evicted))
     (partial / ADMITTED_NAME).write_bytes(row_bits_bytes(admitted))
-    facts = {name: found.facts for name, found in settled.items()}
+    facts = {name: found.facts for name, found in decided.items()}
     (partial / FACTS_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     write_file_list(partial)
     for file in partial.iterdir():
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
-    sync_folder(partial)
-    at("rows:written")
+    fsync_folder(partial)
+    fault_hook("rows:written")
     partial.rename(folder.rows)
-    sync_folder(folder.path)
+    fsync_folder(folder.path)

@@ -1,7 +1,7 @@
-"""The stages of a night, in order. Each may be done again: it begins by clearing what it writes.
+"""Defines the stages of a nightly run, in order. Each can be repeated: it first clears its outputs.
 
-What a stage leaves behind is all that the next ones know of it, so that a night goes on after a
-kill as if nothing had happened.
+A stage reads only the files that earlier stages have written, so that a killed run resumes at the
+first unfinished stage.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.preflight.evaluation_columns import require_evaluable
-from jobs.nightly.children import StageFailedError, launcher, run_stage, wait_for_lock
 from jobs.nightly.day_profiles import DayProfiles
-from jobs.nightly.folder import NightFolder
-from jobs.nightly.judging import (
-    judge_before_training,
-    judge_the_model,
+from jobs.nightly.folder import NightlyFolder
+from jobs.nightly.gate import (
+    gate_candidate,
+    gate_days,
     read_verdict,
 )
-from jobs.nightly.late_files import note_files
+from jobs.nightly.late_files import record_files
 from jobs.nightly.models import artefact_digest, candidate, trained_model
 from jobs.nightly.page import write_page
 from jobs.nightly.partitions import Partitions
-from jobs.nightly.plan import Model, NightPlan, Reads
+from jobs.nightly.plan import DataWindow, Model, NightlyPlan
 from jobs.nightly.publishing import Published
 from jobs.nightly.recalibration import (
     is_needed_later,
@@ -33,200 +32,214 @@ from jobs.nightly.recalibration import (
     recalibrate,
 )
 from jobs.nightly.retention import drop_old_models
-from jobs.nightly.rows import Log, make_rows
+from jobs.nightly.rows import DaySource, make_row_history
+from jobs.nightly.subprocesses import StageFailedError, launcher, run_stage, wait_for_lock
 from marigold_rec.config import Config, dump_config
 from marigold_rec.config.loading import config_from
 from marigold_rec.errors import CheckpointError
 
-_LEAVING_S = 90.0
+_EXIT_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True)
-class Night:
-    """What the stages work with."""
+class NightlyRun:
+    """One nightly run, as its stages see it: its plan, its folder, and the services they call."""
 
     config: Config
-    plan: NightPlan
-    folder: NightFolder
+    plan: NightlyPlan
+    folder: NightlyFolder
     published: Published
     data_root: str
     profiles: DayProfiles
     is_stopped: Callable[[], bool]
-    say: Callable[[str], None]
-    at: Callable[[str], None]
-    """Called at named points; for tests that kill there."""
+    log: Callable[[str], None]
+    fault_hook: Callable[[str], None]
+    """Called at named points, for tests that kill the process there."""
 
 
-def look_at_data(night: Night) -> None:
-    """Profiles the new days and holds them against those of the nights before."""
-    night.folder.verdict_file.unlink(missing_ok=True)
-    partitions = Partitions(night.data_root, night.config.nightly.complete_marker)
-    note_files(night.plan, night.folder, partitions)
-    judge_before_training(night.config, night.plan, night.folder, night.profiles)
-    if not is_refused(night):
-        # Found before hours are spent on the training.
-        require_evaluable(night.config, night.data_root, night.plan.evaluation_reads.dates)
+def profile_data(run: NightlyRun) -> None:
+    """Profiles the new days and gates them against the days before."""
+    run.folder.verdict_file.unlink(missing_ok=True)
+    partitions = Partitions(run.data_root, run.config.nightly.complete_marker)
+    record_files(run.plan, run.folder, partitions)
+    gate_days(run.config, run.plan, run.folder, run.profiles)
+    if not is_refused(run):
+        # Checked before hours are spent on the training.
+        require_evaluable(run.config, run.data_root, run.plan.evaluation_window.dates)
 
 
-def note_rows(night: Night) -> None:
-    """Which rows of the tables begin anew, and which are admitted: for the training."""
-    partitions = Partitions(night.data_root, night.config.nightly.complete_marker)
-    log = Log(night.data_root, partitions, night.is_stopped, night.say, night.at)
-    make_rows(night.config, night.plan, night.folder, log)
+def update_row_history(run: NightlyRun) -> None:
+    """Decides which table rows the training evicts and which it admits."""
+    partitions = Partitions(run.data_root, run.config.nightly.complete_marker)
+    source = DaySource(run.data_root, partitions, run.is_stopped, run.log, run.fault_hook)
+    make_row_history(run.config, run.plan, run.folder, source)
 
 
-def judge_served(night: Night) -> None:
-    """What an earlier model said of days then new to it, now that their late labels are final.
+def evaluate_matured(run: NightlyRun) -> None:
+    """Evaluates an earlier published model on days then new to it, whose labels are final by now.
 
-    No night is lost over it: where that model can't be judged, the findings of others do.
+    A failure does not end the nightly run: recalibration then uses the earlier measurements.
     """
-    served = night.plan.served
-    if served is not None:
-        checkpoint = night.folder.root / served.model.checkpoint
-        reads = Reads(dates=served.days, due=None)
+    matured, out = run.plan.matured_evaluation, run.folder.matured_evaluation
+    if matured is not None:
+        checkpoint = run.folder.root / matured.model.checkpoint
+        window = DataWindow(dates=matured.days, due=None)
         try:
-            _evaluate(night, "served", night.folder.served, reads, None, checkpoint)
+            _evaluate(run, "matured_evaluation", out, window, None, checkpoint)
         except StageFailedError as error:
-            night.folder.clear(night.folder.served)
-            night.say(f"what the model of {served.model.night} served is not judged: {error}")
-    rules = night.config.nightly.recalibration
-    made = recalibrate(rules, night.config.tasks, night.plan, night.folder)
+            run.folder.clear(out)
+            run.log(f"matured evaluation of the model of {matured.model.night} failed: {error}")
+    rules = run.config.nightly.recalibration
+    made = recalibrate(rules, run.config.tasks, run.plan, run.folder)
     for task, sentence in made.sentences.items():
-        night.say(f"{task}: {sentence}")
+        run.log(f"{task}: {sentence}")
 
 
-def train(night: Night) -> None:
-    """Goes on from the published model, on the new days. A killed one goes on where it stood."""
-    file = night.folder.path / "train.yaml"
-    file.write_text(dump_config(training_config(night)), encoding="utf-8")
-    # The ranks of a night that was killed are told to leave, and may be saving.
-    wait_for_lock(night.folder.train / ".lock", _LEAVING_S)
+def train(run: NightlyRun) -> None:
+    """Trains the published model on the new days. A killed training resumes from its checkpoint."""
+    file = run.folder.path / "train.yaml"
+    file.write_text(dump_config(training_config(run)), encoding="utf-8")
+    # The ranks of a nightly run that was killed got SIGTERM, and may still be saving.
+    wait_for_lock(run.folder.train / ".lock", _EXIT_TIMEOUT_S)
     _run(
-        night,
+        run,
         "train",
         "launch/train.py",
         ["--config", str(file), "--resume", "auto"],
-        max_restarts=night.config.nightly.max_restarts,
+        max_restarts=run.config.nightly.max_restarts,
     )
-    night.folder.clear(night.folder.train / "tensorboard")
-    night.folder.note_model(trained_model(night.folder, night.plan))
+    run.folder.clear(run.folder.train / "tensorboard")
+    run.folder.record_model(trained_model(run.folder, run.plan))
 
 
-def training_config(night: Night) -> Config:
-    """The config of the night's training run."""
-    plan = night.plan
+def training_config(run: NightlyRun) -> Config:
+    """Makes the config of the nightly run's training."""
+    plan = run.plan
     overrides = [
-        f"run.dir={_text(night.folder.path)}",
+        f"run.dir={_text(run.folder.path)}",
         "run.name=train",
-        *_reading("data.train", plan.train_reads),
-        f"data.path={_text(night.data_root)}",
-        "data.eval=null",  # launch/evaluate.py does that
+        *_reading("data.train", plan.train_window),
+        f"data.path={_text(run.data_root)}",
+        "data.eval=null",  # launch/evaluate.py evaluates
     ]
     if plan.base is not None:
-        overrides.append(f"warm_start.path={_text(night.folder.root / plan.base.checkpoint)}")
-    if night.config.life_cycle.tables:
-        overrides.append(f"life_cycle.rows={_text(night.folder.rows)}")
-    if (recalibration := read_recalibration(night.folder)) is not None:
+        overrides.append(f"warm_start.path={_text(run.folder.root / plan.base.checkpoint)}")
+    if run.config.life_cycle.tables:
+        overrides.append(f"life_cycle.rows={_text(run.folder.rows)}")
+    if (recalibration := read_recalibration(run.folder)) is not None:
         overrides += [
             f"tasks.{task}.logit_offset={offset:.6f}"
             for task, offset in recalibration.offsets.items()
         ]
-    tree = night.config.model_dump(mode="json", exclude={"nightly"})
-    return config_from(tree, overrides, where=f"config of night {plan.night}")
+    tree = run.config.model_dump(mode="json", exclude={"nightly"})
+    return config_from(tree, overrides, where=f"config of the nightly run {plan.night}")
 
 
-def evaluate(night: Night) -> None:
-    """On the newest days, which no model has learned, against the published model."""
-    plan = night.plan
-    _evaluate(night, "evaluation", night.folder.evaluation, plan.evaluation_reads, plan.base)
+def evaluate(run: NightlyRun) -> None:
+    """Evaluates on the newest days, which no model has learned, against the published model."""
+    plan = run.plan
+    _evaluate(run, "evaluation", run.folder.evaluation, plan.evaluation_window, plan.base)
 
 
-def evaluate_holdout(night: Night) -> None:
-    """On the fixed days, where there are any, against the published model."""
-    if night.plan.holdout is not None:
-        # Of days long ago, whose labels have matured.
-        reads = Reads(dates=night.plan.holdout, due=None)
-        _evaluate(night, "holdout", night.folder.holdout, reads, night.plan.base)
+def evaluate_holdout(run: NightlyRun) -> None:
+    """Evaluates on the hold-out days, where there are any, against the published model."""
+    if run.plan.holdout is not None:
+        # The hold-out days are old: their labels have matured.
+        window = DataWindow(dates=run.plan.holdout, due=None)
+        _evaluate(run, "holdout", run.folder.holdout, window, run.plan.base)
 
 
-def evaluate_yesterday(night: Night) -> None:
-    """On the newest days against the last night's model, where that one was not published."""
-    if night.plan.yesterday is not None:
-        plan = night.plan
-        _evaluate(night, "yesterday", night.folder.yesterday, plan.evaluation_reads, plan.yesterday)
+def evaluate_previous_candidate(run: NightlyRun) -> None:
+    """Evaluates on the newest days against the previous run's model, if that was not published."""
+    plan, out = run.plan, run.folder.previous_candidate
+    if plan.previous_candidate is not None:
+        window, baseline = plan.evaluation_window, plan.previous_candidate
+        _evaluate(run, "previous_candidate", out, window, baseline)
 
 
-def gate(night: Night) -> None:
-    judge_the_model(night.config, night.plan, night.folder)
+def gate(run: NightlyRun) -> None:
+    gate_candidate(run.config, run.plan, run.folder)
 
 
-def export(night: Night) -> None:
-    """What a server loads: made before the model is published, never after."""
-    night.folder.clear(night.folder.artefact)
-    if night.config.nightly.export is None:
+def export(run: NightlyRun) -> None:
+    """Exports the artefact that servers load: before the model is published, never after."""
+    run.folder.clear(run.folder.artefact)
+    if run.config.nightly.export is None:
         return
     run_stage(
         "export",
         [sys.executable],
         "launch/export.py",
         [
-            "--checkpoint", str(_checkpoint(night)),
-            "--out", str(night.folder.artefact),
-            "--tables", night.config.nightly.export,
+            "--checkpoint", str(_checkpoint(run)),
+            "--out", str(run.folder.artefact),
+            "--tables", run.config.nightly.export,
         ],
-        log_file=night.folder.path / "logs" / "export.log",
-        is_stopped=night.is_stopped,
+        log_file=run.folder.path / "logs" / "export.log",
+        is_stopped=run.is_stopped,
     )  # fmt: skip
 
 
-def publish(night: Night) -> None:
-    verdict = read_verdict(night.folder)
+def publish(run: NightlyRun) -> None:
+    verdict = read_verdict(run.folder)
     if verdict is None or verdict.stage != "night" or not verdict.publish:
         raise CheckpointError(
-            f"{night.folder.verdict_file}: no verdict of the gate lets this model pass; judge it "
-            "again with --from gate"
+            f"{run.folder.verdict_file}: the gate has not accepted this model; run the gate again "
+            "with --from gate"
         )
-    night.published.publish(candidate(night.folder), artefact_digest(night.folder))
-    night.at("publish:history")
-    night.published.settle()
+    run.published.publish(candidate(run.folder), artefact_digest(run.folder))
+    run.fault_hook("publish:history")
+    run.published.sync_pointer()
 
 
-def report(night: Night) -> None:
-    write_page(night.folder, night.plan, night.config.life_cycle)
+def report(run: NightlyRun) -> None:
+    write_page(run.folder, run.plan, run.config.life_cycle)
 
 
-def retain(night: Night) -> None:
-    nightly = night.config.nightly
+def retain(run: NightlyRun) -> None:
+    nightly = run.config.nightly
     dropped = drop_old_models(
-        night.folder.root,
-        night.published,
+        run.folder.root,
+        run.published,
         keep_published=nightly.keep_published,
         keep_nights=nightly.keep_nights,
-        is_needed=lambda each: is_needed_later(each, night.plan.night, night.config.tasks),
+        is_needed=lambda each: is_needed_later(each, run.plan.night, run.config.tasks),
     )
     for path in dropped:
-        night.say(f"dropped the model of {path.name}: its reports stay")
+        run.log(f"deleted the model of {path.name}; its reports stay")
 
 
 @dataclass(frozen=True)
 class Stage:
+    """One step of a nightly run."""
+
     name: str
-    work: Callable[[Night], None]
-    of_refused: bool
-    """Also of a night whose data or model the gate has refused by then."""
-    undo: Callable[[NightFolder], None] = lambda folder: None
-    """Clears what it has left, before it is done again because somebody asked for it (--from): a
-    night that is refused now must not show an artefact of the time before."""
+    work: Callable[[NightlyRun], None]
+    run_if_refused: bool
+    """True: it also runs after the gate has refused the data or the model."""
+    undo: Callable[[NightlyFolder], None] = lambda folder: None
+    """Clears its outputs before it is repeated on request (--from): a run that is refused now must
+    not show an artefact of its first attempt."""
 
 
 STAGES: Sequence[Stage] = (
-    Stage("data", look_at_data, True, lambda of: of.clear(of.verdict_file, of.data_verdict_file)),
-    Stage("rows", note_rows, False, lambda of: of.clear(of.rows)),
-    Stage("served", judge_served, False, lambda of: of.clear(of.served, of.recalibration_file)),
-    Stage("train", train, False, lambda of: of.put_training_aside()),
+    Stage("data", profile_data, True, lambda of: of.clear(of.verdict_file, of.data_verdict_file)),
+    Stage("rows", update_row_history, False, lambda of: of.clear(of.rows)),
+    Stage(
+        "matured_evaluation",
+        evaluate_matured,
+        False,
+        lambda of: of.clear(of.matured_evaluation, of.recalibration_file),
+    ),
+    Stage("train", train, False, lambda of: of.move_training_aside()),
     Stage("evaluation", evaluate, False, lambda of: of.clear(of.evaluation)),
     Stage("holdout", evaluate_holdout, False, lambda of: of.clear(of.holdout)),
-    Stage("yesterday", evaluate_yesterday, False, lambda of: of.clear(of.yesterday)),
+    Stage(
+        "previous_candidate",
+        evaluate_previous_candidate,
+        False,
+        lambda of: of.clear(of.previous_candidate),
+    ),
     Stage("gate", gate, False, lambda of: of.clear(of.verdict_file)),
     Stage("export", export, False, lambda of: of.clear(of.artefact)),
     Stage("publish", publish, False),
@@ -237,61 +250,61 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
 def is_about_the_model(stage: str) -> bool:
-    """Whether the stage decides what is published: all up to `publish`."""
+    """Returns True for the stages up to `publish`, which decide what is published."""
     return STAGE_NAMES.index(stage) <= STAGE_NAMES.index("publish")
 
 
-def is_refused(night: Night) -> bool:
-    verdict = read_verdict(night.folder)
+def is_refused(run: NightlyRun) -> bool:
+    verdict = read_verdict(run.folder)
     return verdict is not None and not verdict.publish
 
 
 def _evaluate(
-    night: Night,
+    run: NightlyRun,
     name: str,
     out: Path,
-    reads: Reads,
+    window: DataWindow,
     baseline: Model | None,
     checkpoint: Path | None = None,
 ) -> None:
-    """Of the night's model, where no other `checkpoint` is given."""
-    night.folder.clear(out)
+    """Evaluates `checkpoint`, by default the run's own model, on `window`."""
+    run.folder.clear(out)
     arguments = [
-        "--checkpoint", str(checkpoint or _checkpoint(night)),
+        "--checkpoint", str(checkpoint or _checkpoint(run)),
         "--out", str(out),
-        *_reading("data.eval", reads),
+        *_reading("data.eval", window),
     ]  # fmt: skip
     if baseline is not None:
-        arguments += ["--baseline", str(night.folder.root / baseline.checkpoint)]
-    _run(night, name, "launch/evaluate.py", arguments)
+        arguments += ["--baseline", str(run.folder.root / baseline.checkpoint)]
+    _run(run, name, "launch/evaluate.py", arguments)
 
 
-def _checkpoint(night: Night) -> Path:
-    return night.folder.root / candidate(night.folder).checkpoint
+def _checkpoint(run: NightlyRun) -> Path:
+    return run.folder.root / candidate(run.folder).checkpoint
 
 
 def _run(
-    night: Night, name: str, script: str, arguments: list[str], *, max_restarts: int = 0
+    run: NightlyRun, name: str, script: str, arguments: list[str], *, max_restarts: int = 0
 ) -> None:
     run_stage(
         name,
-        launcher(night.config.nightly, max_restarts=max_restarts),
+        launcher(run.config.nightly, max_restarts=max_restarts),
         script,
         arguments,
-        log_file=night.folder.path / "logs" / f"{name}.log",
-        is_stopped=night.is_stopped,
+        log_file=run.folder.path / "logs" / f"{name}.log",
+        is_stopped=run.is_stopped,
     )
 
 
-def _reading(split: str, reads: Reads) -> list[str]:
-    """Overrides that make a run read these days and labels."""
-    overrides = [f"{split}.dates=[{reads.dates[0]}, {reads.dates[1]}]"]
-    if reads.due is not None:
-        since, until = (moment.isoformat() for moment in reads.due)
+def _reading(split: str, window: DataWindow) -> list[str]:
+    """Makes the overrides with which a run reads these days and labels."""
+    overrides = [f"{split}.dates=[{window.dates[0]}, {window.dates[1]}]"]
+    if window.due is not None:
+        since, until = (moment.isoformat() for moment in window.due)
         overrides.append(f'{split}.due=["{since}", "{until}"]')
     return overrides
 
 
 def _text(path: Path | str) -> str:
-    """A JSON string is one of YAML, whatever the path holds."""
+    """Quotes a path for YAML: a JSON string is valid YAML, whatever the path holds."""
     return json.dumps(str(path))

@@ -1,6 +1,6 @@
-"""launch/nightly.py, forked, whose stages are forked too: a small night takes seconds.
+"""Forks launch/nightly.py, whose stages are forked too: a small nightly run takes seconds.
 
-That the same night runs as programs of their own is shown by tests/jobs/nightly/test_nights.py.
+tests/jobs/nightly/test_nightly.py shows that it also runs as programs of their own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from tests.support.forked_python import Forked, ForkedPython
 
 
 class Nightly(Forked):
-    """`python launch/nightly.py --config CONFIG ARGUMENTS`, whose words go to the end of `log`.
+    """`python launch/nightly.py --config CONFIG ARGUMENTS`, forked, with its output in `log`.
 
-    Killed where it comes to the point `killed_at`, if it does (tests/jobs/nightly/killed.py).
+    It is killed at the point `killed_at` (tests/jobs/nightly/killed.py).
     """
 
     def __init__(
@@ -26,11 +26,11 @@ class Nightly(Forked):
 
 
 def _night_main(config: Path, arguments: tuple[str, ...], killed_at: str | None) -> int:
-    from jobs.nightly import children
+    from jobs.nightly import subprocesses
     from launch import nightly
     from tests.jobs.nightly.killed import killer
 
-    setattr(children, "Popen", ForkedPython)  # noqa: B010 - its own type is narrower
+    setattr(subprocesses, "Popen", ForkedPython)  # noqa: B010 - its own type is narrower
     sys.argv = ["launch/nightly.py", "--config", str(config), *arguments]
     if killed_at is None:
         return nightly.main()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_pipelines.id_counts.row_history import RowHistory, RowTally, Settled
+from data_pipelines.id_counts.row_history import LifeCycleDecision, RowCounter, RowHistory
 from data_pipelines.id_counts.seen_rows import seen_rows
 from marigold_rec.config.life_cycle import TableLifeCycle
 from marigold_rec.config.loading import config_from
@@ -25,23 +25,25 @@ def day(number: int) -> datetime.date:
     return DAY + datetime.timedelta(days=number - 1)
 
 
-def night(before: RowHistory, events: dict[int, list[int]], rules: TableLifeCycle) -> Settled:
-    """`events`: day number -> rows."""
-    tally = RowTally(before)
+def night(
+    before: RowHistory, events: dict[int, list[int]], rules: TableLifeCycle
+) -> LifeCycleDecision:
+    """Adds one run's days. `events`: day number -> rows."""
+    counter = RowCounter(before)
     for number, rows in events.items():
-        tally.add(day(number), np.array(rows, np.int64))
-    return tally.settle(rules, day(max(events)))
+        counter.add(day(number), np.array(rows, np.int64))
+    return counter.decide(rules, day(max(events)))
 
 
 class Account:
-    """The same in plain Python: of every row, the days since it began."""
+    """Does the same in plain Python: it keeps, for every row, the days since its reset."""
 
     def __init__(self, rules: TableLifeCycle) -> None:
         self.rules = rules
         self.days: dict[int, list[int]] = {row: [] for row in range(ROWS)}
 
     def night(self, log: pd.DataFrame) -> tuple[list[int], list[int]]:
-        """(evicted, admitted) rows; `log`: day, row."""
+        """Returns (evicted, admitted) rows; `log`: day, row."""
         until, evicted = int(log["day"].max()), []
         for row, days in self.days.items():
             new = log.loc[log["row"] == row, "day"].tolist()
@@ -52,8 +54,8 @@ class Account:
                 evicted.append(row)
                 days.clear()
             days += new
-        least = self.rules.admit_after or 0
-        return evicted, [row for row, days in self.days.items() if row == 0 or len(days) >= least]
+        needed = self.rules.admit_after or 0
+        return evicted, [row for row, days in self.days.items() if row == 0 or len(days) >= needed]
 
 
 @pytest.mark.parametrize("after", [None, 1, 3])
@@ -123,13 +125,13 @@ def test_a_grown_table_keeps_what_its_ids_shared() -> None:
 
     small, large = (HashRows("user", n)(pa.array(ids)).rows_V for n in (20, 60))
     before = night(RowHistory.empty(20), {1: small[:300].tolist()}, TableLifeCycle()).history
-    grown = before.grown(60)
-    assert grown is not None
-    assert np.array_equal(grown.seen_N[large], before.seen_N[small])
-    assert np.array_equal(grown.last_N[large], before.last_N[small])
-    assert before.grown(20) is before
-    assert before.grown(50) is None
-    assert before.grown(10) is None
+    resized = before.resize(60)
+    assert resized is not None
+    assert np.array_equal(resized.seen_N[large], before.seen_N[small])
+    assert np.array_equal(resized.last_N[large], before.last_N[small])
+    assert before.resize(20) is before
+    assert before.resize(50) is None
+    assert before.resize(10) is None
 
 
 def test_a_history_is_read_as_it_was_written_and_damage_is_found(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_a_history_is_read_as_it_was_written_and_damage_is_found(tmp_path: Path)
     assert (tmp_path / "twin.npz").read_bytes() == content
     for broken in (content[:-30], content[:200] + b"\x07" + content[201:], b"", b"no zip"):
         file.write_bytes(broken)
-        with pytest.raises(CheckpointError, match="the history of rows can't be read"):
+        with pytest.raises(CheckpointError, match=r"user\.npz: the row history can't be read"):
             RowHistory.read(file)
 
 

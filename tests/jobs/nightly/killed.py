@@ -1,4 +1,4 @@
-"""A night that dies at a named point (tests/support/nightly.py)."""
+"""Kills a nightly run at a named point (tests/support/nightly.py)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ IN_TRAINING = "in training"
 
 
 def killer(point: str, nights: Path) -> Callable[[str], None]:
-    """For launch.nightly.main. `nights`: the folder of the nights."""
+    """Makes a fault hook for launch.nightly.main. `nights`: the folder of the nightly runs."""
 
-    def at(name: str) -> None:
+    def fault_hook(name: str) -> None:
         if name == point:
             os.kill(os.getpid(), signal.SIGKILL)
         if (name, point) == ("train:begin", IN_TRAINING):
             threading.Thread(target=_kill_all_when, args=[nights], daemon=True).start()
 
-    return at
+    return fault_hook
 
 
 def _kill_all_when(nights: Path) -> None:

@@ -1,4 +1,4 @@
-"""What new days are held against: profiles as they were first, without the refused ones."""
+"""New days are compared with profiles as they were first, without the refused ones."""
 
 from __future__ import annotations
 
@@ -37,40 +37,40 @@ def rows(found: list) -> list[int]:
 
 def test_a_day_is_held_against_the_days_before_it(log: Path) -> None:
     made = profiles(log)
-    assert made.of(day(3)).rows == 300
-    assert rows(made.usual(day(3), 14)) == [200, 100]
-    assert rows(made.usual(day(3), 1)) == [200]
-    assert rows(made.usual(day(1), 14)) == []
+    assert made.get(day(3)).rows == 300
+    assert rows(made.earlier(day(3), 14)) == [200, 100]
+    assert rows(made.earlier(day(3), 1)) == [200]
+    assert rows(made.earlier(day(1), 14)) == []
 
 
 def test_a_profile_is_made_once(log: Path) -> None:
-    profiles(log).usual(day(3), 14)
+    profiles(log).earlier(day(3), 14)
     files = {p: p.stat().st_mtime_ns for p in (log.parent / "root/profiles").iterdir()}
     assert len(files) == 2
-    profiles(log).usual(day(3), 14)
+    profiles(log).earlier(day(3), 14)
     assert {p: p.stat().st_mtime_ns for p in (log.parent / "root/profiles").iterdir()} == files
 
 
 def test_a_refused_day_is_not_the_usual_until_it_is_repaired(log: Path) -> None:
-    profiles(log).note(day(2), is_refused=True)
-    assert rows(profiles(log).usual(day(3), 14)) == [100]
-    profiles(log).note(day(2), is_refused=False)
-    assert rows(profiles(log).usual(day(3), 14)) == [200, 100]
-    profiles(log).note(day(2), is_refused=True)
+    profiles(log).record(day(2), is_refused=True)
+    assert rows(profiles(log).earlier(day(3), 14)) == [100]
+    profiles(log).record(day(2), is_refused=False)
+    assert rows(profiles(log).earlier(day(3), 14)) == [200, 100]
+    profiles(log).record(day(2), is_refused=True)
     rewrite(log, 2, click_log(250, seed=2))
-    assert rows(profiles(log).usual(day(3), 14)) == [250, 100]
+    assert rows(profiles(log).earlier(day(3), 14)) == [250, 100]
 
 
 def test_a_day_that_was_written_again_counts_as_it_was_first(log: Path) -> None:
-    profiles(log).usual(day(3), 14)
+    profiles(log).earlier(day(3), 14)
     rewrite(log, 2, click_log(250, seed=2))
-    assert rows(profiles(log).usual(day(3), 14)) == [200, 100]
-    assert profiles(log).of(day(2)).rows == 250
+    assert rows(profiles(log).earlier(day(3), 14)) == [200, 100]
+    assert profiles(log).get(day(2)).rows == 250
 
 
 def test_other_columns_are_another_profile(log: Path) -> None:
-    profiles(log).of(day(1))
-    profiles(log, "tasks.cvr.label=watch_s").of(day(1))
+    profiles(log).get(day(1))
+    profiles(log, "tasks.cvr.label=watch_s").get(day(1))
     assert len(list((log.parent / "root/profiles").iterdir())) == 2
 
 

@@ -1,4 +1,4 @@
-"""Files of a day that was learned are told once, with their rows, by the next night."""
+"""The next nightly run reports once, with their rows, files of a day that was trained on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.nightly.folder import NightFolder
-from jobs.nightly.late_files import late_days, note_files
+from jobs.nightly.folder import NightlyFolder
+from jobs.nightly.late_files import late_days, record_files
 from jobs.nightly.partitions import Partitions, newest
-from jobs.nightly.plan import Model, NightPlan, Reads
+from jobs.nightly.plan import DataWindow, Model, NightlyPlan
 from marigold_rec.errors import EXIT_CONFIG
-from tests.jobs.nightly.test_nights import nightly
+from tests.jobs.nightly.test_nightly import nightly
 from tests.support.runs import click_log, config_tree, write_config
 
 
@@ -32,7 +32,7 @@ def write(root: Path, number: int, name: str = "part-0.parquet", rows: int = 10)
 
 
 def night(root: Path, number: int, base: int | None) -> list[str]:
-    """Runs the night that learns the day before `number`; returns its sentences."""
+    """Runs the stage for training on the day before `number`; returns its sentences."""
     model = None
     if base is not None:
         model = Model(
@@ -40,15 +40,15 @@ def night(root: Path, number: int, base: int | None) -> list[str]:
             manifest_sha256="0",
         )  # fmt: skip
     train = day(1 if base is None else base), day(number - 1)
-    plan = NightPlan(
-        night=day(number), train=train, train_reads=Reads(dates=train, due=None),
+    plan = NightlyPlan(
+        night=day(number), train=train, train_window=DataWindow(dates=train, due=None),
         evaluation=(day(number), day(number)),
-        evaluation_reads=Reads(dates=(day(number), day(number)), due=None),
-        origin=day(1), holdout=None, base=model, yesterday=None, config_hash="0",
+        evaluation_window=DataWindow(dates=(day(number), day(number)), due=None),
+        origin=day(1), holdout=None, base=model, previous_candidate=None, config_hash="0",
     )  # fmt: skip
-    folder = NightFolder(root, day(number))
+    folder = NightlyFolder(root, day(number))
     folder.begin(plan)
-    note_files(plan, folder, Partitions(str(root / "log"), None))
+    record_files(plan, folder, Partitions(str(root / "log"), None))
     return [found.sentence for found in late_days(folder)]
 
 
@@ -69,11 +69,11 @@ def test_the_next_night_tells_rows_and_files_and_the_one_after_it_nothing(
     write(root, 4)
     caplog.set_level("WARNING", "marigold_rec")
     (told,) = night(root, 4, 3)
-    assert "2024-01-01 was learned by night 2024-01-02" in told
-    assert "1 files came (1,234 rows)" in told
+    assert "nightly run 2024-01-02 has trained on 2024-01-01" in told
+    assert "(1,234 rows)" in told
     assert "dt=2024-01-01/late.parquet" in told
     assert told in caplog.text
-    assert "move them into the folder of a day that no night has learned yet" in caplog.text
+    assert "move them into the folder of a day" in caplog.text
     assert night(root, 4, 3) == [told]  # the same night once more, after a kill
     write(root, 5)
     assert night(root, 5, 4) == []
@@ -89,7 +89,7 @@ def test_a_file_that_was_written_again(root: Path):
     write(root, 2, rows=77)
     write(root, 4)
     (told,) = night(root, 4, 3)
-    assert "1 were written again (77 rows)" in told
+    assert "1 were rewritten (77 rows)" in told
 
 
 def test_what_is_no_late_file(root: Path):
@@ -101,7 +101,7 @@ def test_what_is_no_late_file(root: Path):
 
 
 def test_a_damaged_note_costs_no_night(root: Path):
-    (NightFolder(root, day(2)).path / "files.json").write_text("[")
+    (NightlyFolder(root, day(2)).path / "files.json").write_text("[")
     write(root, 1, "late.parquet")
     write(root, 2, "late.parquet")
     write(root, 4)
@@ -125,5 +125,5 @@ def test_auto_names_the_stray_day(tmp_path: Path):
     del tree["data"]["train"], tree["data"]["eval"]
     ended = nightly(write_config(tree, tmp_path / "config.yaml"), "--date", "auto")
     assert ended.returncode == EXIT_CONFIG
-    assert "passed over: 2099-01-01" in ended.stderr
+    assert "skipped: the partition 2099-01-01" in ended.stderr
     assert "name the day" in ended.stderr

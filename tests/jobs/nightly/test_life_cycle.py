@@ -27,7 +27,7 @@ from marigold_rec.transforms import FeatureTransforms
 from marigold_rec.transforms.file_list import write_file_list
 from marigold_rec.transforms.hashing import HashRows
 from marigold_rec.transforms.row_bits import read_row_bits
-from tests.jobs.nightly.test_nights import (
+from tests.jobs.nightly.test_nightly import (
     NIGHTLY,
     ROOT,
     assert_same_night,
@@ -53,7 +53,7 @@ OFF = {
 
 
 def day_log(number: int) -> pa.Table:
-    """All users on the first day, later some groups only; so few rows that some are rare."""
+    """Makes a day's log: all users on the first day, later some groups only; some ids are rare."""
     table = click_log(1000, seed=number)
     if number == 1:
         return table
@@ -61,13 +61,13 @@ def day_log(number: int) -> pa.Table:
 
 
 def users(number: int) -> np.ndarray:
-    """The rows of the day's users."""
+    """Returns the rows of the day's users."""
     return HashRows("user", ROWS)(day_log(number)["user"].combine_chunks()).rows_V
 
 
 @pytest.fixture(scope="module")
 def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nights that learn day 1, then the days 2 and 3; not to be changed."""
+    """Makes runs that train on day 1, then the days 2 and 3; not to be changed."""
     folder = tmp_path_factory.mktemp("life")
     tree = config_tree(
         write_days(folder / "log", {day(n): day_log(n) for n in range(1, 5)}), folder / "runs"
@@ -91,7 +91,7 @@ def step_of(config: Path, number: int) -> Path:
 
 
 def expected() -> dict[str, Any]:
-    """Of the second night, in plain Python."""
+    """Computes the second run's history in plain Python."""
     one, new = users(1), np.concatenate([users(2), users(3)])
     evicted = [
         row for row in range(1, ROWS)
@@ -113,7 +113,7 @@ def test_the_history_and_what_is_said_of_it(two_nights: Path) -> None:
     assert facts["evicted"] == len(wanted["evicted"]) > 50
     rare = int((~wanted["admitted"] & (wanted["seen"] > 0)).sum())
     assert facts["rare"] == rare > 20
-    said = f"{facts['evicted']} ({facts['evicted'] / ROWS:.1%}) begin anew after more than 1 days"
+    said = f"{facts['evicted']} ({facts['evicted'] / ROWS:.1%}) evicted after more than 1 days"
     assert said in (folder / "night.html").read_text()
     log = (folder / "logs" / "train.log").read_text()
     assert f"evicted  tables.user: {facts['evicted']} rows begin anew" in log

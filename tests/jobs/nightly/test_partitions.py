@@ -1,4 +1,4 @@
-"""Complete days, and waiting for late ones."""
+"""Complete days are found, and late ones waited for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_day(root: Path, number: int, *, marker: str | None = None) -> Path:
 
 def wait(partitions: Partitions, number: int, wait_s: float, said: list[str]) -> None:
     partitions.wait_for(
-        [day(number)], wait_s=wait_s, poll_s=0.05, is_stopped=lambda: False, say=said.append
+        [day(number)], wait_s=wait_s, poll_s=0.05, is_stopped=lambda: False, log=said.append
     )
 
 
@@ -68,7 +68,7 @@ def test_a_signal_ends_the_waiting(tmp_path: Path) -> None:
         wait_s=3600.0,
         poll_s=3600.0,
         is_stopped=lambda: time.monotonic() > started + 0.3,
-        say=lambda text: None,
+        log=lambda text: None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which days a night learns and is judged on."""
+"""A plan names the days that a nightly run trains and evaluates on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from jobs.nightly.plan import Model, NightPlan, Reads, days_of, plan_night
+from jobs.nightly.plan import DataWindow, Model, NightlyPlan, days_of, plan_night
 from marigold_rec.config.nightly import NightlyConfig
 from marigold_rec.config.tasks import BinaryTask, Task
 from marigold_rec.errors import ConfigError, DataError
@@ -40,15 +40,15 @@ def plan(
     base: Model | None,
     there: Iterable[int] = range(1, 20),
     tasks: Sequence[Task] = (CTR,),
-) -> NightPlan:
+) -> NightlyPlan:
     return plan_night(
         day(number),
         config,
         tasks,
         config_hash="c",
-        there=[day(n) for n in there],
+        complete=[day(n) for n in there],
         base=base,
-        yesterday=None,
+        previous_candidate=None,
     )
 
 
@@ -88,9 +88,9 @@ def test_train_from_leaves_a_bad_day_out() -> None:
 
 
 def test_nothing_to_learn_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"nothing to learn.*learned the days until 2024-01-04"):
+    with pytest.raises(ConfigError, match=r"2024-01-05: nothing .*2024-01-04; choose a later --d"):
         plan(5, NightlyConfig(), BASE)
-    with pytest.raises(ConfigError, match=r"nothing to learn.*train_from is 2024-01-09"):
+    with pytest.raises(ConfigError, match=r"2024-01-08: nothing .*train_from is 2024-01-09"):
         plan(8, NightlyConfig(train_from=day(9)), BASE)
     with pytest.raises(DataError, match="there is none"):
         plan(1, NightlyConfig(), None)
@@ -99,7 +99,7 @@ def test_nothing_to_learn_is_refused() -> None:
 def test_the_holdout_is_never_learned() -> None:
     config = NightlyConfig(holdout=(day(1), day(2)))
     assert plan(6, config, BASE).holdout == (day(1), day(2))
-    with pytest.raises(ConfigError, match="would be learned"):
+    with pytest.raises(ConfigError, match=r"nightly\.holdout \(2024-01-01 to 2024-01-02\)"):
         plan(4, config, None)
     kept = NightlyConfig(holdout=(day(1), day(2)), train_from=day(3))
     assert plan(6, kept, None).train == (day(3), day(5))
@@ -109,20 +109,22 @@ def test_labels_that_mature_later_are_read_when_they_are_due() -> None:
     found = plan(7, NightlyConfig(), BASE, tasks=(CTR, CVR))
     assert found.train == (day(5), day(6))
     midnight = [datetime.datetime(2024, 1, n, tzinfo=datetime.UTC) for n in (5, 7, 8)]
-    assert found.train_reads == Reads(dates=(day(3), day(6)), due=(midnight[0], midnight[1]))
-    assert found.evaluation_reads == Reads(dates=(day(5), day(7)), due=(midnight[1], midnight[2]))
+    assert found.train_window == DataWindow(dates=(day(3), day(6)), due=(midnight[0], midnight[1]))
+    assert found.evaluation_window == DataWindow(
+        dates=(day(5), day(7)), due=(midnight[1], midnight[2])
+    )
     assert days_of(found) == [day(n) for n in range(3, 8)]
 
 
 def test_no_day_before_the_first_nights_is_read() -> None:
     first = plan(4, NightlyConfig(first_days=2), None, tasks=(CTR, CVR))
-    assert first.train_reads.dates == first.train == (day(2), day(3))
+    assert first.train_window.dates == first.train == (day(2), day(3))
     later = plan(5, NightlyConfig(), model(4, 3, origin=2), tasks=(CTR, CVR))
     assert later.train == (day(4), day(4))
-    assert later.train_reads.dates == (day(2), day(4))
+    assert later.train_window.dates == (day(2), day(4))
     assert later.origin == day(2)
 
 
 def test_a_plan_is_read_back_as_it_was() -> None:
     found = plan(6, NightlyConfig(), BASE)
-    assert NightPlan.model_validate_json(found.model_dump_json()) == found
+    assert NightlyPlan.model_validate_json(found.model_dump_json()) == found

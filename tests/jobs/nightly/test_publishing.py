@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.nightly.folder import Ending, NightFolder
+from jobs.nightly.folder import Ending, NightlyFolder
 from jobs.nightly.models import artefact_digest
 from jobs.nightly.page import status_lines
 from jobs.nightly.plan import Model
@@ -27,7 +27,7 @@ def day(number: int) -> datetime.date:
 
 def with_models(root: Path, *numbers: int) -> Published:
     for number in numbers:
-        folder = NightFolder(root, day(number))
+        folder = NightlyFolder(root, day(number))
         step = folder.train / "checkpoints" / "step-000000007"
         step.mkdir(parents=True)
         (step / "manifest.json").write_text(f'{{"of": {number}}}')
@@ -57,14 +57,14 @@ def model_of(root: Path, number: int) -> Model:
 
 def note(published: Published, number: int) -> None:
     root = published.pointer.parents[1]
-    folder = NightFolder(root, day(number))
+    folder = NightlyFolder(root, day(number))
     folder.path.mkdir(parents=True, exist_ok=True)
     published.publish(model_of(root, number), artefact_digest(folder))
 
 
 def publish(published: Published, number: int) -> None:
     note(published, number)
-    published.settle()
+    published.sync_pointer()
 
 
 def test_the_pointer_leads_to_the_night_in_use(tmp_path: Path) -> None:
@@ -88,10 +88,10 @@ def test_publishing_again_changes_nothing(tmp_path: Path) -> None:
 def test_a_kill_between_history_and_pointer_is_mended(tmp_path: Path) -> None:
     published = with_models(tmp_path, 2, 3)
     publish(published, 2)
-    note(published, 3)  # and no settle
+    note(published, 3)  # and no sync_pointer
     assert published.pointer.resolve().name == "2024-01-02"
     later = Published(tmp_path)
-    later.settle()
+    later.sync_pointer()
     assert later.pointer.resolve().name == "2024-01-03"
 
 
@@ -115,7 +115,7 @@ def test_no_rollback_to_a_model_that_is_gone(tmp_path: Path) -> None:
     published = with_models(tmp_path, 3)
     for number in (2, 3):
         publish(published, number)
-    with pytest.raises(ConfigError, match=r"2024-01-02 is not kept.*keep_published"):
+    with pytest.raises(ConfigError, match=r"2024-01-02.*keep_published"):
         published.roll_back()
     assert published.current == day(3)
 
@@ -139,7 +139,7 @@ def test_no_damaged_history_ends_in_a_guess(tmp_path: Path, text: str) -> None:
     published = with_models(tmp_path, 2)
     publish(published, 2)
     (tmp_path / "published" / "history.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"history\.json.*put it back from a backup"):
+    with pytest.raises(CheckpointError, match=r"history\.json.*backup"):
         published.check()
 
 
@@ -163,12 +163,12 @@ def removed(root: Path) -> None:
 
 
 def all_removed(root: Path) -> None:
-    """Also the pointer: the nights know."""
+    """Removes the pointer too: the runs' own folders still name what was published."""
     shutil.rmtree(root / "published")
 
 
 def older(root: Path) -> None:
-    """As a backup of the night before."""
+    """Restores a backup of the day before."""
     file = root / "published" / "history.json"
     file.write_text(json.dumps(json.loads(file.read_text())[:1]))
 
@@ -191,21 +191,21 @@ def test_a_pointer_that_is_a_folder_is_refused(tmp_path: Path) -> None:
     publish(published, 2)
     published.pointer.unlink()
     published.pointer.mkdir()
-    with pytest.raises(CheckpointError, match="no symbolic link; move it away"):
+    with pytest.raises(CheckpointError, match=r"current: .*symbolic link; move it away"):
         published.check()
 
 
 def retrained(root: Path, number: int) -> None:
-    folder = NightFolder(root, day(number)).train / "checkpoints" / "step-000000007"
+    folder = NightlyFolder(root, day(number)).train / "checkpoints" / "step-000000007"
     (folder / "manifest.json").write_text("another")
 
 
 def exported_again(root: Path, number: int) -> None:
-    (NightFolder(root, day(number)).artefact / "artefact.json").write_text("another")
+    (NightlyFolder(root, day(number)).artefact / "artefact.json").write_text("another")
 
 
 def no_artefact(root: Path, number: int) -> None:
-    shutil.rmtree(NightFolder(root, day(number)).artefact)
+    shutil.rmtree(NightlyFolder(root, day(number)).artefact)
 
 
 CHANGES = [retrained, exported_again, no_artefact]
@@ -241,28 +241,28 @@ def test_nothing_is_learned_from_a_model_that_was_not_published(
 
 
 def test_a_kill_behind_the_history_publishes_no_second_time(tmp_path: Path) -> None:
-    """The stage is done, whatever its night knows: a rollback may come before it goes on."""
+    """The stage is done, whatever its run has recorded: a rollback may come before it resumes."""
     published = with_models(tmp_path, 2, 3)
     publish(published, 2)
     note(published, 3)
-    Published(tmp_path).settle()
-    assert NightFolder(tmp_path, day(3)).was_published
+    Published(tmp_path).sync_pointer()
+    assert NightlyFolder(tmp_path, day(3)).was_published
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[" * 20_000, '{"sentence": "three"}', "\x00"])
 def test_one_bad_night_does_not_hide_the_others(tmp_path: Path, text: str) -> None:
     published = with_models(tmp_path, 2, 3, 4)
     publish(published, 2)
-    NightFolder(tmp_path, day(3)).night_file.write_text(text)
-    NightFolder(tmp_path, day(4)).night_file.unlink()
-    (NightFolder(tmp_path, day(4)).path / "stages.json").write_text(text)
+    NightlyFolder(tmp_path, day(3)).night_file.write_text(text)
+    NightlyFolder(tmp_path, day(4)).night_file.unlink()
+    (NightlyFolder(tmp_path, day(4)).path / "stages.json").write_text(text)
     lines = list(status_lines(tmp_path, published))
     assert [line[2:12] for line in lines[:3]] == [str(day(n)) for n in (2, 3, 4)]
     assert "night.json" in lines[1]
     assert "stages.json" in lines[2]
     assert lines[3].startswith("in use: the model of 2024-01-02")
     assert all(len(line) < 200 for line in lines)
-    # Neither does it keep the others from being tidied up, nor is it dropped itself.
+    # It neither keeps the others from being deleted, nor is it deleted itself.
     dropped = drop_old_models(tmp_path, published, keep_published=1, keep_nights=1)
     assert dropped == []
 
@@ -293,5 +293,5 @@ def test_old_models_go_and_their_reports_stay(tmp_path: Path) -> None:
 
 def test_a_night_that_is_not_finished_keeps_what_it_has(tmp_path: Path) -> None:
     published = with_models(tmp_path, 1, 2)
-    NightFolder(tmp_path, day(1)).night_file.unlink()
+    NightlyFolder(tmp_path, day(1)).night_file.unlink()
     assert drop_old_models(tmp_path, published, keep_published=1, keep_nights=1) == []

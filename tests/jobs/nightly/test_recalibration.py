@@ -1,4 +1,4 @@
-"""Slow tasks: what a served model was off, measured on final labels, moves the next predictions."""
+"""Delayed labels: a published model's bias, measured on final labels, corrects the next model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import yaml
 
 from jobs.nightly import stages
 from jobs.nightly.day_profiles import DayProfiles
-from jobs.nightly.folder import NightFolder
-from jobs.nightly.plan import Model, NightPlan, Reads, Served
+from jobs.nightly.folder import NightlyFolder
+from jobs.nightly.plan import DataWindow, MaturedEvaluation, Model, NightlyPlan
 from jobs.nightly.publishing import Published
 from jobs.nightly.recalibration import (
-    Finding,
+    BiasMeasurement,
     Recalibration,
+    has_matured,
     is_needed_later,
-    is_telling,
     offset_of,
     read_recalibration,
     recalibrate,
@@ -32,7 +32,7 @@ from jobs.nightly.retention import drop_old_models
 from marigold_rec.config import load_config
 from marigold_rec.config.nightly import RecalibrationConfig
 from marigold_rec.config.tasks import BinaryTask, Task
-from tests.jobs.nightly.test_nights import NIGHTLY, day, night, nightly
+from tests.jobs.nightly.test_nightly import NIGHTLY, day, night, nightly
 from tests.jobs.nightly.test_publishing import publish, with_models
 from tests.support.runs import click_log, config_tree, write_config, write_days
 
@@ -47,8 +47,8 @@ def date(number: int) -> datetime.date:
 
 def finding(
     calibration: float, *, offset: float = 0.0, positives: int = 200, number: int = 3
-) -> Finding:
-    return Finding(
+) -> BiasMeasurement:
+    return BiasMeasurement(
         task="cvr",
         night=date(number),
         days=(date(number), date(number)),
@@ -71,11 +71,11 @@ def test_one_finding_brings_the_mean_prediction_to_the_mean_label() -> None:
     offset, sentence = offset_of(RULES, [found])
     assert offset == pytest.approx(0.2 + logit(0.2) - logit(0.18), abs=1e-6)
     assert "predicted 0.900 times the 200 positives of 2024-01-03" in sentence
-    assert f"logits {offset:+.3f} tonight, +0.200 then" in sentence
+    assert f"{offset:+.3f} now, +0.200 then" in sentence
 
 
 def test_an_offset_of_the_config_is_where_it_begins_and_not_added_twice() -> None:
-    """Models served before the config had it, and since, ask for the same sum."""
+    """Models published before the config had it, and since, need the same sum."""
     before, since = finding(0.9), finding(0.9 * 0.5, offset=before_to_since())
     assert offset_of(RULES, [before], own=0.1)[0] == pytest.approx(before.needed, abs=1e-6)
     assert since.needed == pytest.approx(before.needed)
@@ -84,7 +84,7 @@ def test_an_offset_of_the_config_is_where_it_begins_and_not_added_twice() -> Non
 
 
 def before_to_since() -> float:
-    """The logits that halve a mean prediction of 0.18."""
+    """Returns the logits that halve a mean prediction of 0.18."""
     return logit(0.09) - logit(0.18)
 
 
@@ -97,7 +97,7 @@ def test_of_few_positives_nothing_is_concluded() -> None:
     offset, sentence = offset_of(RULES, [finding(0.5, positives=60), finding(0.5, positives=39)])
     assert offset == 0
     assert "0.500 times the 99 positives" in sentence
-    assert "less than 100 labels" in sentence
+    assert "nightly.recalibration.min_positives (100)" in sentence
     assert offset_of(RULES, [])[0] == 0
 
 
@@ -106,44 +106,44 @@ def test_without_nights_it_is_measured_and_nothing_is_moved() -> None:
     offset, sentence = offset_of(off, [finding(0.3), finding(0.9, positives=900)])
     assert offset == 0
     assert "0.900 times the 900 positives" in sentence
-    assert "nothing is moved" in sentence
+    assert "nightly.recalibration.nights: 0" in sentence
 
 
 @pytest.mark.parametrize(("calibration", "limit"), [(0.3, 0.5), (3.0, -0.5)])
 def test_more_than_the_limit_is_not_a_bias(calibration: float, limit: float) -> None:
     offset, sentence = offset_of(RULES, [finding(calibration)])
     assert offset == limit
-    assert "would be needed" in sentence
+    assert "nightly.recalibration.max_offset" in sentence
 
 
-# --- whom a night asks ---------------------------------------------------------------------------
+# --- which model is measured ---------------------------------------------------------------------
 
 
-def plan(number: int, *, origin: int = 1, served: Served | None = None) -> NightPlan:
+def plan(number: int, *, origin: int = 1, matured: MaturedEvaluation | None = None) -> NightlyPlan:
     learned, judged = (date(number - 1), date(number - 1)), (date(number), date(number))
-    return NightPlan(
+    return NightlyPlan(
         night=date(number),
         train=learned,
-        train_reads=Reads(dates=learned, due=None),
+        train_window=DataWindow(dates=learned, due=None),
         evaluation=judged,
-        evaluation_reads=Reads(dates=judged, due=None),
+        evaluation_window=DataWindow(dates=judged, due=None),
         origin=date(origin),
         holdout=None,
         base=None,
-        yesterday=None,
-        served=served,
+        previous_candidate=None,
+        matured_evaluation=matured,
         config_hash="c",
     )
 
 
 @pytest.mark.parametrize(("asking", "is_right"), [(6, False), (7, True), (9, True)])
 def test_a_model_is_asked_once_its_days_labels_are_final(asking: int, is_right: bool) -> None:
-    assert is_telling(plan(5), date(asking), [CTR, CVR]) is is_right
+    assert has_matured(plan(5), date(asking), [CTR, CVR]) is is_right
 
 
 def test_a_model_that_knows_no_late_label_is_not_asked() -> None:
-    assert not is_telling(plan(5, origin=3), date(9), [CTR, CVR])
-    assert is_telling(plan(6, origin=3), date(9), [CTR, CVR])
+    assert not has_matured(plan(5, origin=3), date(9), [CTR, CVR])
+    assert has_matured(plan(6, origin=3), date(9), [CTR, CVR])
 
 
 def test_models_stay_until_they_were_asked(tmp_path: Path) -> None:
@@ -166,11 +166,11 @@ def test_a_night_learns_from_its_own_finding_and_those_before(tmp_path: Path) ->
     tasks: list[Task] = [CTR, CVR]
     old, late = [finding(2.0)], [finding(0.1)]  # beyond the newest two; of a later night
     for number, found in ((3, old), (4, [finding(0.5)]), (5, [finding(0.8)]), (9, late)):
-        folder = NightFolder(tmp_path, date(number))
+        folder = NightlyFolder(tmp_path, date(number))
         folder.path.mkdir(parents=True)
-        made = Recalibration(found=tuple(found), offsets={}, sentences={})
+        made = Recalibration(measurements=tuple(found), offsets={}, sentences={})
         folder.recalibration_file.write_text(made.model_dump_json())
-    folder = NightFolder(tmp_path, date(7))
+    folder = NightlyFolder(tmp_path, date(7))
     folder.path.mkdir()
     made = recalibrate(RULES, tasks, plan(7), folder)
     two = [finding(0.5), finding(0.8)]
@@ -181,7 +181,7 @@ def test_a_night_learns_from_its_own_finding_and_those_before(tmp_path: Path) ->
 
 
 def test_a_model_that_can_not_be_judged_costs_no_night(tmp_path: Path) -> None:
-    """A real evaluation of a checkpoint that is not there any more."""
+    """A real evaluation fails, of a checkpoint that was deleted."""
     tree = config_tree(tmp_path / "log", tmp_path)
     del tree["data"]["train"], tree["data"]["eval"]
     tree["data"]["time"] = "event_ms"
@@ -194,25 +194,25 @@ def test_a_model_that_can_not_be_judged_costs_no_night(tmp_path: Path) -> None:
         checkpoint="nights/2024-01-03/train/checkpoints/step-000000007",
         manifest_sha256="b",
     )
-    folder, said = NightFolder(tmp_path, date(4)), list[str]()
-    stages.judge_served(
-        stages.Night(
+    folder, said = NightlyFolder(tmp_path, date(4)), list[str]()
+    stages.evaluate_matured(
+        stages.NightlyRun(
             config=load_config(write_config(tree, tmp_path / "config.yaml"), []),
-            plan=plan(4, served=Served(model=gone, days=(date(3), date(3)))),
+            plan=plan(4, matured=MaturedEvaluation(model=gone, days=(date(3), date(3)))),
             folder=folder,
             published=Published(tmp_path),
             data_root=str(tmp_path / "log"),
             profiles=cast(DayProfiles, None),  # of the data, which is not looked at
             is_stopped=lambda: False,
-            say=said.append,
-            at=lambda point: None,
+            log=said.append,
+            fault_hook=lambda point: None,
         )
     )
-    assert "what the model of 2024-01-03 served is not judged" in said[0]
+    assert "the model of 2024-01-03 failed" in said[0]
     assert "step-000000007" in said[0]
     made = read_recalibration(folder)
     assert made is not None
-    assert (made.found, made.offsets) == ((), {"cvr": 0.0})
+    assert (made.measurements, made.offsets) == ((), {"cvr": 0.0})
 
 
 # --- whole nights --------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ _HOUR_MS = 3_600_000
 
 
 def late_log(number: int) -> pa.Table:
-    """Half of the conversions within ten hours, the other half within twenty."""
+    """Makes a log with half of the conversions within ten hours, the other half within twenty."""
     table = click_log(3000, seed=number)
     began = int(datetime.datetime(2024, 1, number, tzinfo=datetime.UTC).timestamp() * 1000)
     event = began + np.arange(len(table)) * (24 * _HOUR_MS) // len(table)
@@ -234,7 +234,7 @@ def late_log(number: int) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nights that learn the days 1 and 2, then 3; CVR's labels are final a day after the click."""
+    """Makes runs that train on the days 1 and 2, then 3; CVR's labels are final after a day."""
     folder = tmp_path_factory.mktemp("late")
     log = write_days(folder / "log", {day(n): late_log(n) for n in range(1, 5)})
     tree = config_tree(log, folder / "runs")
@@ -259,16 +259,16 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(900)
 def test_a_night_measures_what_was_served_and_moves_its_own_predictions(two_nights: Path) -> None:
     first, second = night(two_nights, 3), night(two_nights, 4)
-    assert json.loads((first / "recalibration.json").read_text())["found"] == []
-    assert not (first / "served").exists()
+    assert json.loads((first / "recalibration.json").read_text())["measurements"] == []
+    assert not (first / "matured_evaluation").exists()
 
     made = json.loads((second / "recalibration.json").read_text())
-    [found] = made["found"]
+    [found] = made["measurements"]
     assert (found["task"], found["night"], found["days"]) == ("cvr", day(3), [day(3), day(3)])
     rows = pq.ParquetFile(two_nights.parent / f"log/dt={day(3)}/part-00000.parquet").read()
     assert found["rows"] == np.sum(rows["click"].to_numpy() == 1)
     assert found["positives"] == np.nansum(rows["conversion"].to_numpy(zero_copy_only=False))
-    # The config has an offset of -1, so that too little is predicted: found, and undone.
+    # The config's offset of -1 makes predictions too low: measured, and corrected.
     assert found["calibration"] < 0.7
     assert found["offset"] == -1
     offset = made["offsets"]["cvr"]
@@ -277,7 +277,7 @@ def test_a_night_measures_what_was_served_and_moves_its_own_predictions(two_nigh
     assert trained["tasks"][1]["logit_offset"] == pytest.approx(offset, abs=1e-6)
     assert _calibration(second / "evaluation") > 1.3 * _calibration(first / "evaluation")
     assert "Late labels of cvr" in (second / "night.html").read_text()
-    assert f"What the model of {day(3)} served" in (second / "night.html").read_text()
+    assert f"The model of {day(3)} on its evaluation days" in (second / "night.html").read_text()
 
 
 def _calibration(evaluation: Path) -> float:

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.id_counts.row_history import RowHistory
-from jobs.nightly.folder import NightFolder
+from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.partitions import Partitions
-from jobs.nightly.plan import Model, NightPlan, Reads
-from jobs.nightly.rows import Log, make_rows, read_facts
+from jobs.nightly.plan import DataWindow, Model, NightlyPlan
+from jobs.nightly.rows import DaySource, make_row_history, read_facts
 from marigold_rec.config import Config, dump_config
 from marigold_rec.config.loading import config_from
 from marigold_rec.errors import CheckpointError, StoppedError
@@ -35,7 +35,7 @@ def day(number: int) -> datetime.date:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six days; of day n only some users, so that many go and come back."""
+    """Makes six days; day n has only some users, so that many go and come back."""
     days: dict[str, pa.Table] = {}
     for number in range(1, 7):
         table = click_log(900, seed=number)
@@ -45,7 +45,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Nights:
-    """Plans and folders of nights as launch/nightly.py leaves them, the training left out."""
+    """Makes plans and folders of runs as launch/nightly.py leaves them, without the training."""
 
     def __init__(self, log: Path, root: Path, rules: dict[str, Any] = RULES) -> None:
         self.log, self.root, self.rules = log, root, rules
@@ -60,34 +60,34 @@ class Nights:
         self,
         first: int,
         last: int,
-        base: NightPlan | None,
+        base: NightlyPlan | None,
         *overrides: str,
         log: Path | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
-    ) -> tuple[NightPlan, NightFolder]:
-        """Learns the days `first` to `last`; is judged on the one after."""
+    ) -> tuple[NightlyPlan, NightlyFolder]:
+        """Runs the stage for the days `first` to `last`; the next day evaluates."""
         config, span = self.config(*overrides), (day(first), day(last))
-        plan = NightPlan(
-            night=day(last + 1), train=span, train_reads=Reads(dates=span, due=None),
-            evaluation=(day(last + 1), day(last + 1)),
-            evaluation_reads=Reads(dates=(day(last + 1), day(last + 1)), due=None), origin=day(1),
-            holdout=None, base=None if base is None else self._model(base), yesterday=None,
+        after = (day(last + 1), day(last + 1))
+        plan = NightlyPlan(
+            night=day(last + 1), train=span, train_window=DataWindow(dates=span, due=None),
+            evaluation=after, evaluation_window=DataWindow(dates=after, due=None), origin=day(1),
+            holdout=None, base=None if base is None else self._model(base), previous_candidate=None,
             config_hash="0",
         )  # fmt: skip
-        folder = NightFolder(self.root, plan.night)
+        folder = NightlyFolder(self.root, plan.night)
         folder.begin(plan)
         (folder.path / "train.yaml").write_text(dump_config(config))
         where = str(log or self.log)
-        make_rows(
+        make_row_history(
             config,
             plan,
             folder,
-            Log(where, Partitions(where, None), is_stopped, self.said.append),
+            DaySource(where, Partitions(where, None), is_stopped, self.said.append),
         )
-        folder.mark("rows", 0.1)
+        folder.mark_done("rows", 0.1)
         return plan, folder
 
-    def _model(self, plan: NightPlan) -> Model:
+    def _model(self, plan: NightlyPlan) -> Model:
         return Model(
             night=plan.night, trained_until=plan.train[1], origin=plan.origin,
             checkpoint="nowhere", manifest_sha256="0",
@@ -95,12 +95,12 @@ class Nights:
 
 
 def users_of(log: Path, number: int, rows: int = 401) -> Counter[int]:
-    """Row -> how often, of one day."""
+    """Counts each row's occurrences on one day."""
     table = pq.ParquetFile(log / f"dt={day(number)}" / "part-00000.parquet").read()
     return Counter(HashRows("user", rows)(table["user"].combine_chunks()).rows_V.tolist())
 
 
-def history_of(folder: NightFolder, table: str = "user") -> RowHistory:
+def history_of(folder: NightlyFolder, table: str = "user") -> RowHistory:
     return RowHistory.read(folder.rows / f"{table}.npz")
 
 
@@ -141,7 +141,7 @@ def test_a_chain_of_nights(log: Path, tmp_path: Path) -> None:
     assert facts["rare"] == int(((seen < 4) & (seen > 0))[1:].sum())
     [said] = nights.said[-1:]
     assert f"; {facts['evicted']} (" in said
-    assert "begin anew after more than 2 days unseen" in said
+    assert "evicted after more than 2 days unseen" in said
     assert f"; {facts['rare']} seen fewer than 4 times share row 0" in said
 
 
@@ -187,8 +187,8 @@ def test_a_base_without_a_history_gets_it_from_the_days_of_its_nights(
     # By day 3 nobody can have been away for more than two days: no eviction is forgotten.
     assert np.array_equal(found[0].last_N, found[1].last_N)
     assert np.array_equal(found[0].seen_N, found[1].seen_N)
-    assert "made from 1 of the 1 days 2024-01-01 to 2024-01-01" in lost.said[-3]
-    assert "made from 2 of the 2 days 2024-01-02 to 2024-01-03" in lost.said[-2]
+    assert "rebuilt from 1 of the 1 days 2024-01-01 to 2024-01-01" in lost.said[-3]
+    assert "rebuilt from 2 of the 2 days 2024-01-02 to 2024-01-03" in lost.said[-2]
 
 
 def test_days_that_are_gone_from_the_log_are_told(log: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_days_that_are_gone_from_the_log_are_told(log: Path, tmp_path: Path) -> 
     _, second = nights.night(3, 3, one)
     expected = users_of(log, 2) + users_of(log, 3)
     assert history_of(second).seen_N.tolist() == [expected[r] for r in range(401)]
-    assert "made from 1 of the 2 days" in nights.said[-2]
+    assert "rebuilt from 1 of the 2 days" in nights.said[-2]
 
 
 def test_a_table_that_grew_keeps_its_history_and_another_size_begins_anew(

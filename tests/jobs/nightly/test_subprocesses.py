@@ -1,4 +1,4 @@
-"""A stage's script: its output is kept, its failure named, and it does not outlive the night."""
+"""A stage's script: its output is logged, its failure named, and it does not outlive the job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.nightly.children import StageFailedError, launcher, run_stage
+from jobs.nightly.subprocesses import StageFailedError, launcher, run_stage
 from marigold_rec.config.nightly import NightlyConfig
 from marigold_rec.errors import StoppedError
 
@@ -63,7 +63,7 @@ def test_the_error_of_an_earlier_try_is_not_this_ones(tmp_path: Path) -> None:
 
 
 def test_a_signal_reaches_the_script(tmp_path: Path) -> None:
-    with pytest.raises(StoppedError, match="go on"):
+    with pytest.raises(StoppedError, match="stage train"):
         run(
             tmp_path,
             """
@@ -81,7 +81,8 @@ def test_a_killed_night_leaves_no_script_behind(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys\nfrom pathlib import Path\nfrom jobs.nightly.children import run_stage\n"
+            "import sys\nfrom pathlib import Path\n"
+            "from jobs.nightly.subprocesses import run_stage\n"
             f"run_stage('train', [sys.executable], {child!r}, [],"
             f" log_file=Path({str(tmp_path / 'train.log')!r}), is_stopped=lambda: False)",
         ],

@@ -1,4 +1,4 @@
-"""Runs one of our own scripts on all ranks, as a stage of a night, and says why it failed."""
+"""Runs a stage of a nightly run: one of our own scripts on all ranks, and why it failed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from marigold_rec.config.nightly import NightlyConfig
 from marigold_rec.errors import EXIT_OTHER, MarigoldError, StoppedError
 
 # torchrun gives its ranks 30 s from a signal on to save and leave.
-_TO_LEAVE_S = 60.0
+_EXIT_TIMEOUT_S = 60.0
 _POLL_S = 0.2
-# torchrun's own account, at the end, only says that a rank has failed.
+# torchrun's own report, at the end, only says that a rank has failed.
 _ERROR = re.compile(
     r"^(?:\[rank\d+\]: ?)?(?!torch\.distributed\.elastic)(?:[\w.]+\.)?(\w+Error): (.*)$"
 )
 
 
 class StageFailedError(MarigoldError):
-    """A stage's own failure, with its exit code."""
+    """A stage has failed; carries the exit code of its cause."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class StageFailedError(MarigoldError):
 
 
 def launcher(config: NightlyConfig, *, max_restarts: int = 0) -> list[str]:
-    """What stands before a script's path to run it on all ranks."""
+    """Returns the words of the command line, before the script's path, that run it on all ranks."""
     if config.launcher:
         return list(config.launcher)
     return [
@@ -52,7 +52,7 @@ def launcher(config: NightlyConfig, *, max_restarts: int = 0) -> list[str]:
 
 
 def num_gpus() -> int:
-    """Without torch, which takes seconds to load."""
+    """Counts the GPUs without torch, which takes seconds to import."""
     if shutil.which("nvidia-smi") is None:
         return 0
     found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -68,10 +68,10 @@ def run_stage(
     log_file: Path,
     is_stopped: Callable[[], bool],
 ) -> None:
-    """Runs `script` (a path below the project) to its end; its output is shown, and kept.
+    """Runs `script` (a path below the project) to its end; its output is printed and logged.
 
-    Raises StoppedError after a signal, once the script has saved and left; StageFailedError when
-    it fails.
+    Raises StoppedError after a signal, once the script has saved and exited; StageFailedError if it
+    fails.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     command = [*before, str(ROOT / script), *arguments]
@@ -86,7 +86,7 @@ def run_stage(
             stderr=STDOUT,
             # Out of reach of the terminal's Ctrl-C, which would reach torchrun and its ranks twice.
             start_new_session=True,
-            # A killed night must not leave a training behind that works on in its folder.
+            # A killed nightly run must not leave a training behind that writes into its folder.
             preexec_fn=terminate_with_parent(),
         )
         copying = threading.Thread(target=_copy, args=(process, log), daemon=True)
@@ -94,15 +94,18 @@ def run_stage(
         _wait(process, is_stopped)
         copying.join(timeout=5.0)
     if is_stopped():
-        raise StoppedError(f"stage {name}: stopped by a signal; run the night again to go on")
+        raise StoppedError(
+            f"stage {name}: stopped by a signal; run the same command again to resume"
+        )
     if process.returncode != 0:
         raise _failure(name, process.returncode, log_file, begin)
 
 
 def wait_for_lock(file: Path, patience_s: float) -> None:
-    """Until nobody holds it: the ranks of a night that was killed take a moment to leave.
+    """Waits until the lock is free: the ranks of a killed run take a moment to exit.
 
-    After `patience_s` it returns all the same; who needs the lock then says what is wrong.
+    Returns after `patience_s` even if it is not free; the process that needs the lock then fails
+    with the reason.
     """
     until = time.monotonic() + patience_s
     while file.exists() and time.monotonic() < until:
@@ -116,7 +119,7 @@ def _copy(process: Popen[bytes], log: BinaryIO) -> None:
     assert process.stdout is not None
     with process.stdout as output:
         for line in output:
-            with contextlib.suppress(OSError, ValueError):  # nobody reads our output any more
+            with contextlib.suppress(OSError, ValueError):  # the reader of our output has gone
                 sys.stderr.write(line.decode(errors="replace"))
                 sys.stderr.flush()
             with contextlib.suppress(OSError, ValueError):
@@ -125,20 +128,21 @@ def _copy(process: Popen[bytes], log: BinaryIO) -> None:
 
 
 def _wait(process: Popen[bytes], is_stopped: Callable[[], bool]) -> None:
-    """Until it ends; asks it to after a signal, and makes it after a while."""
+    """Waits for the end; after a signal sends SIGTERM, and SIGKILL after a while."""
     until: float | None = None
     while process.poll() is None:
         time.sleep(_POLL_S)
         if is_stopped() and until is None:
             process.send_signal(signal.SIGTERM)
-            until = time.monotonic() + _TO_LEAVE_S
+            until = time.monotonic() + _EXIT_TIMEOUT_S
         if until is not None and time.monotonic() > until:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
 def _failure(name: str, code: int, log_file: Path, begin: int) -> StageFailedError:
-    """The first error of ours in the log says more than torchrun's account at its end."""
+    """Makes the error from the first of our errors in the log, which says more than torchrun's
+    report at its end."""
     with log_file.open("rb") as file:
         file.seek(begin)
         lines = file.read().decode(errors="replace").splitlines()

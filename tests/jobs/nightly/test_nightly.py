@@ -1,4 +1,4 @@
-"""Nights as people run them: published, refused, killed at every stage, and run twice."""
+"""Nightly runs as people start them: published, refused, killed at every stage, and run twice."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.support.launches import assert_same_tensors, checkpoint_tensors
 from tests.support.nightly import Nightly
 from tests.support.runs import click_log, config_tree, write_config, write_days
 
-# A night is half a dozen programs, one after the other, each of which loads torch.
+# A nightly run is half a dozen programs, one after the other, each of which imports torch.
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = 3000
-# Of small days: what is shown to be worse is a matter of the gate's own tests.
+# For small days: the gate has tests of its own.
 NIGHTLY = {"launcher": [sys.executable], "first_days": 3, "export": "fp32"}
 
 
@@ -39,7 +39,7 @@ def day(number: int) -> str:
 
 
 def set_up(folder: Path, days: int) -> Path:
-    """A log of so many days and a nightly's config; returns the config's path."""
+    """Writes a log of so many days and a nightly config; returns the config's path."""
     log = {day(n): click_log(ROWS, seed=n) for n in range(1, days + 1)}
     tree = config_tree(write_days(folder / "log", log), folder / "runs")
     tree |= {
@@ -54,7 +54,7 @@ def set_up(folder: Path, days: int) -> Path:
 def nightly(
     config: Path, *arguments: str, killed_at: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Forked (tests/support/nightly.py). All that it says counts as stdout and as stderr."""
+    """Runs the job forked (tests/support/nightly.py). All its output is both stdout and stderr."""
     log = config.parent / f"said-{time.monotonic_ns()}.log"
     started = Nightly(config, *arguments, log=log, killed_at=killed_at)
     code = started.wait(300)
@@ -62,7 +62,7 @@ def nightly(
 
 
 def bare_nightly(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """From a bare interpreter, as people start it."""
+    """Runs the job in a bare interpreter, as people start it."""
     return subprocess.run(
         [sys.executable, "launch/nightly.py", "--config", str(config), *arguments],
         cwd=ROOT,
@@ -84,7 +84,7 @@ def in_use(config: Path) -> str:
 
 @pytest.fixture(scope="module")
 def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three days; the nights of the second and the third are done. Not to be changed."""
+    """Makes three days; the runs of the second and the third are done. Not to be changed."""
     config = set_up(tmp_path_factory.mktemp("nights"), 3)
     ended = nightly(config, "--date", day(2), "--until", day(3))
     assert ended.returncode == 0, ended.stderr
@@ -92,7 +92,7 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_of(config: Path, folder: Path, *, nights: int) -> Path:
-    """The same setting elsewhere, with the first `nights` nights done."""
+    """Copies a setting, with the first `nights` runs done."""
     shutil.copytree(config.parent, folder, symlinks=True, dirs_exist_ok=True)
     text = config.read_text().replace(str(config.parent), str(folder))
     (folder / "config.yaml").write_text(text)
@@ -124,7 +124,7 @@ def test_a_night_that_is_done_is_left_as_it_is(two_nights: Path) -> None:
     before = times(two_nights)
     ended = nightly(two_nights, "--date", "auto")
     assert ended.returncode == 0
-    assert f"night {day(3)} is done: its model is published" in ended.stderr
+    assert f"{day(3)} is done: its model is published" in ended.stderr
     assert times(two_nights) == before
 
 
@@ -174,7 +174,8 @@ def test_another_config_in_the_middle_of_a_night_is_refused(
     assert ended.returncode == -signal.SIGKILL
     ended = nightly(config, "--date", day(3), "optimizer.dense.lr=0.5")
     assert ended.returncode == 2
-    assert "was begun under another config" in ended.stderr
+    assert f"nightly run {day(3)} was started under another config" in ended.stderr
+    assert "--from data" in ended.stderr
 
 
 def test_rolling_back(two_nights: Path, tmp_path: Path) -> None:
@@ -190,14 +191,14 @@ def test_rolling_back(two_nights: Path, tmp_path: Path) -> None:
 
 
 def flipped(table: pa.Table) -> pa.Table:
-    """Every tenth label is the other one."""
+    """Flips every tenth label."""
     click = table["click"].to_numpy().copy()
     click[::10] = 1 - click[::10]
     return _with(table, "click", pa.array(click))
 
 
 def mostly_inverted(table: pa.Table) -> pa.Table:
-    """Four of five labels are the other one: nothing that a model should learn."""
+    """Flips four of five labels: nothing that a model should learn."""
     click = table["click"].to_numpy()
     return _with(table, "click", pa.array(np.where(np.arange(len(click)) % 5, 1 - click, click)))
 
@@ -242,7 +243,7 @@ def test_a_poisoned_day_is_refused_before_training(
     assert nightly(config, "--date", day(3)).returncode == 6, "and so it stays"
     untrained = nightly(config, "--date", day(3), "--from", "gate")
     assert untrained.returncode == 2
-    assert "judge the data again with --from data" in untrained.stderr
+    assert "--from data" in untrained.stderr
 
 
 def _make_clicks_rare(config: Path) -> None:
@@ -321,7 +322,7 @@ def history(config: Path) -> list[tuple[str, str]]:
 
 
 def assert_same_night(found: Path, expected: Path, scratch: Path) -> None:
-    """Model, artefact and verdict, to the bit."""
+    """Model, artefact and verdict are equal to the bit."""
     step = max((expected / "train" / "checkpoints").glob("step-*"))
     again = found / "train" / "checkpoints" / step.name
     assert_same_tensors(checkpoint_tensors(again, scratch), checkpoint_tensors(step, scratch))
@@ -353,7 +354,7 @@ def test_a_signal_stops_a_night_and_the_next_start_goes_on(
         running.send_signal(signal.SIGTERM)
         _, said = running.communicate(timeout=120)
         assert running.returncode == 143, said
-    assert "run the night again to go on" in said
+    assert "run the same command again" in said
     ended = nightly(config, "--date", day(3))
     assert ended.returncode == 0, ended.stderr
     assert_same_night(night(config, 3), night(two_nights, 3), tmp_path)
