@@ -1,1 +1,1 @@
-"""The steps of launch/evaluate.py: which checkpoint, its scores, the report."""
+"""Implements launch/evaluate.py: finds the checkpoint, scores the rows, writes the report."""

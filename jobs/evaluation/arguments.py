@@ -1,4 +1,4 @@
-"""The flags of launch/evaluate.py."""
+"""Parses the flags of launch/evaluate.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EvaluateArguments:
 
 
 def parse_arguments(description: str, argv: list[str] | None = None) -> EvaluateArguments:
-    """Exits with 2 (as every config error does) when the flags are wrong."""
+    """Parses the command line; exits with 2, like a config error, on wrong flags."""
     parser = checkpoint_parser(description)
     parser.add_argument(
         "--data",
@@ -31,7 +31,7 @@ def parse_arguments(description: str, argv: list[str] | None = None) -> Evaluate
         "--baseline",
         type=Path,
         metavar="RUN_OR_STEP",
-        help="another checkpoint: every figure also as a paired difference to it",
+        help="another checkpoint: every metric also as a paired difference from it",
     )
     parser.add_argument(
         "--slices",
@@ -58,5 +58,5 @@ def parse_arguments(description: str, argv: list[str] | None = None) -> Evaluate
 
 
 def _yaml_text(text: str) -> str:
-    """In single quotes, so that YAML reads no number, list or tag in it."""
+    """Puts `text` in single quotes, so that YAML reads no number, list or tag in it."""
     return "'" + text.replace("'", "''") + "'"

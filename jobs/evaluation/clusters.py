@@ -1,4 +1,4 @@
-"""Users, slates and slices from the columns that travelled with the scores."""
+"""Makes users, slates and slices from the log's columns that were stored with the scores."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from marigold_rec.errors import DataError
 
 
 def cluster_codes(files: ScoreFiles, name: str | None, columns: Sequence[str]) -> Codes | None:
-    """A number for each user or slate; a row where it is null is one of its own."""
+    """Numbers the users or slates; a row with a null is one of its own."""
     if name is None or name not in columns:
         return None
     return user_codes(files.column(f"column.{name}"))
 
 
 def null_warnings(files: ScoreFiles, config: EvaluationConfig, columns: Sequence[str]) -> list[str]:
-    """Of `cluster_codes`: figures by user or slate are then partly those of single rows."""
+    """Warns of nulls in user and slate: each such row counts as a user or slate of its own."""
     warnings: list[str] = []
     for what, name in (("user", config.user), ("slate", config.group)):
         if name is not None and name in columns:
@@ -45,9 +45,10 @@ def null_warnings(files: ScoreFiles, config: EvaluationConfig, columns: Sequence
 def slicings_of(
     files: ScoreFiles, config: EvaluationConfig, columns: Sequence[str], train: Catalog | None
 ) -> tuple[tuple[Slicing, ...], list[str]]:
-    """The configured ones, then by what training has seen, where `train` is at hand; and warnings.
+    """Returns the configured slices, then slices by training counts if `train` is given; and
+    warnings.
 
-    Training files that can't be read cost their slices, and not the report.
+    Training files that can't be read lose these slices, not the report.
     """
     found = [slicing(name, files.column(f"column.{name}")) for name in dict.fromkeys(config.slices)]
     warnings: list[str] = []
@@ -67,6 +68,6 @@ def slicings_of(
 
 
 def _seen(files: ScoreFiles, train: Catalog, name: str) -> NDArray[np.int64]:
-    """For each row, how many of the training rows hold its value; 0 for a null."""
+    """Counts, for each row, the training rows with the same value; 0 for a null."""
     code_N, ids = value_codes(files.column(f"column.{name}"))
     return np.append(count_ids(train, name, ids), 0)[code_N]

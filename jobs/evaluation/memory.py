@@ -1,4 +1,4 @@
-"""Do the scored rows fit into memory while they are judged? If not, their arrays go to disk."""
+"""Moves the evaluation's arrays to disk if the scored rows do not fit into memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from marigold_rec.analysis.row_arrays import Scratch, on_disk
 from marigold_rec.training import LOGGER
 
 _BYTES_PER_ROW = 60
-"""Of the largest task's arrays, at the peak."""
+"""Arrays of the largest task, at the peak."""
 
 _SHARE = 0.5
-"""Of what is left: the rest is for the sums of each user, and for others on the machine."""
+"""Share of the free memory; the rest is for each user's sums, and for other processes."""
 
 _GIB = 2**30
 
@@ -21,24 +21,24 @@ _CGROUPS = {
     "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "cache"),
     "": ("", "memory.max", "memory.current", "file"),
 }
-"""Of versions 1 and 2, by their name in /proc/self/cgroup: folder, limit, use, and how memory.stat
-calls the files among what is used, which give way."""
+"""cgroup versions 1 and 2, by their name in /proc/self/cgroup: folder, limit, use, and the name of
+the page cache in memory.stat, which the kernel can reclaim."""
 
 
 @contextmanager
 def enough_memory(
     num_rows: int, memory_gib: float | None, folder: Path
 ) -> Iterator[Scratch | None]:
-    """Within it arrays are files in `folder` if this many rows need more than `memory_gib` (None:
-    half of what is left); gives None if they do not."""
+    """Keeps arrays as files in `folder`, if this many rows need more than `memory_gib` (None: half
+    of the free memory); yields None if they do not."""
     memory = _SHARE * memory_left() if memory_gib is None else memory_gib * _GIB
     needed = num_rows * _BYTES_PER_ROW
     if needed <= memory:
         yield None
         return
     LOGGER.info(
-        "%s rows need up to %.1f GiB to be judged, and %.1f GiB is there for it "
-        "(evaluation.memory_gib): going on in files in %s",
+        "evaluating %s rows needs up to %.1f GiB of memory, but %.1f GiB are available "
+        "(evaluation.memory_gib): using files in %s instead",
         f"{num_rows:,}",
         needed / _GIB,
         memory / _GIB,
@@ -46,13 +46,14 @@ def enough_memory(
     )
     with on_disk(folder, memory) as scratch:
         yield scratch
-    LOGGER.info("judged through %.1f GiB of files", scratch.num_bytes / _GIB)
+    LOGGER.info("used %.1f GiB of files for the evaluation", scratch.num_bytes / _GIB)
 
 
 def memory_left(root: Path = Path("/")) -> float:
-    """Bytes that the machine has available, or less where this process's cgroup allows less.
+    """Returns the bytes available to this process: the machine's, or less if its cgroup allows
+    less.
 
-    `root`: where /proc and /sys are.
+    `root`: the folder of /proc and /sys.
     """
     lines = (root / "proc/meminfo").read_text().splitlines()
     left = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -62,12 +63,12 @@ def memory_left(root: Path = Path("/")) -> float:
             continue
         folder, limit, use, files = _CGROUPS[controllers]
         top = root / "sys/fs/cgroup" / folder
-        # A container may see its own cgroup as the top one, under a path that is not there.
+        # A container may see its own cgroup as the top one, under a path that does not exist.
         for group in (top / path.strip("/"), top):
             try:
                 allowed, used = (float((group / name).read_text()) for name in (limit, use))
                 stat = dict(row.split() for row in (group / "memory.stat").read_text().splitlines())
-            except (OSError, ValueError):  # none of this version; or its limit is "max"
+            except (OSError, ValueError):  # not this version, or its limit is "max"
                 continue
             left = min(left, max(allowed - used + float(stat[files]), 0.0))
     return left

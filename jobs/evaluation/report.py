@@ -1,4 +1,4 @@
-"""From score files to the report, on one process."""
+"""Makes the report from the score files, in one process."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from marigold_rec.versions import installed_versions
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A checkpoint with its config and what it said of the rows."""
+class ScoredModel:
+    """A checkpoint with its config and its scores."""
 
     found: Found
     config: Config
@@ -38,8 +38,8 @@ class Contender:
 
 
 def make_report(
-    model: Contender,
-    baseline: Contender | None,
+    model: ScoredModel,
+    baseline: ScoredModel | None,
     catalog: Catalog,
     train: Catalog | None,
     *,
@@ -47,8 +47,8 @@ def make_report(
     world_size: int,
     warnings: list[str],
 ) -> Report:
-    """`columns`: those that travelled with the model's scores. `train`: the files it was trained
-    on, None where they are not at hand."""
+    """Computes all metrics. `columns`: the log's columns in the model's score files. `train`: the
+    files it was trained on, None if they can't be read."""
     config = model.config
     has_due = config.data.eval is not None and config.data.eval.due is not None
     files = ScoreFiles(model.scored.folder)
@@ -74,7 +74,7 @@ def make_report(
     step = model.found.manifest.step
     warnings = [*warnings, *slicing_warnings, *of_nulls]
     warnings += without_whole_space(config.tasks) if has_due else []
-    # Of rows that were trained on, only labels that became due later are judged then.
+    # With both windows, rows that were trained on are evaluated on labels that are due later only.
     is_apart = has_due and config.data.train.due is not None
     warnings += [*_refused(model.found), *([] if is_apart else _trained_on(catalog, train))]
     warnings += _strange_figures(step, judged.tasks, saturated)
@@ -106,15 +106,15 @@ def make_report(
     )
 
 
-def _model(contender: Contender) -> Model:
-    manifest = contender.found.manifest
+def _model(scored: ScoredModel) -> Model:
+    manifest = scored.found.manifest
     return Model(
-        checkpoint=str(contender.found.folder),
-        name=contender.config.run.name,
+        checkpoint=str(scored.found.folder),
+        name=scored.config.run.name,
         step=manifest.step,
         config_hash=manifest.config_hash,
-        seed=contender.config.run.seed,
-        train_dates=_dates(contender.config.data.train),
+        seed=scored.config.run.seed,
+        train_dates=_dates(scored.config.data.train),
         versions=manifest.versions,
     )
 
@@ -137,12 +137,12 @@ def _trained_on(catalog: Catalog, train: Catalog | None) -> list[str]:
         return []
     return [
         f"the model was trained on {len(shared)} of these {len(catalog.files)} files, e.g. "
-        f"{shared[0]}: its figures are those of memory"
+        f"{shared[0]}: its metrics are those of training data"
     ]
 
 
 def _not_alike(config: Config, baseline: Config) -> list[str]:
-    """Tasks that are not compared, or whose labels the baseline was not trained on."""
+    """Warns of tasks that can't be compared, or whose labels the baseline was not trained on."""
     warnings: list[str] = []
     others = {task.name: task for task in baseline.tasks}
     for task in config.tasks:
@@ -153,8 +153,8 @@ def _not_alike(config: Config, baseline: Config) -> list[str]:
             warnings.append(f"the baseline's task {task.name} is {other.kind}: it is not compared")
         elif _label(other) != _label(task):
             warnings.append(
-                f"the baseline's task {task.name} learned {_label(other)}; it is judged by "
-                f"{_label(task)}"
+                f"the baseline's task {task.name} was trained on {_label(other)}; it is evaluated "
+                f"on {_label(task)}"
             )
     return warnings
 
@@ -169,7 +169,7 @@ def _label(task: Task) -> str:
 
 
 def saturated_scores(files: ScoreFiles, task: str) -> int:
-    """Observed rows whose score is exactly 0 or 1."""
+    """Counts the observed rows whose score is exactly 0 or 1."""
     score_N = files.score(task)
     return int(np.count_nonzero(((score_N == 0) | (score_N == 1)) & ~np.isnan(files.label(task))))
 
@@ -177,7 +177,7 @@ def saturated_scores(files: ScoreFiles, task: str) -> int:
 def _strange_figures(
     step: int, tasks: tuple[TaskReport, ...], saturated: Mapping[str, int]
 ) -> list[str]:
-    """What no sound model shows: a leak, chance or worse, less than the mean alone says."""
+    """Warns of implausible metrics: a leak, no better than chance, worse than the mean label."""
     figures = [
         TaskFigures.of(
             task.name,

@@ -1,4 +1,4 @@
-"""One evaluation: find the data, score it with one or two models, judge, write the report."""
+"""Runs one evaluation: finds the data, scores it with one or two models, writes the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.assembly.checkpoints import evaluated_config, open_checkpoint
 from jobs.assembly.log_once import LogOnce
 from jobs.entrypoint.exit_codes import rank_from_env
 from jobs.evaluation.arguments import EvaluateArguments
-from jobs.evaluation.report import Contender, make_report
+from jobs.evaluation.report import ScoredModel, make_report
 from jobs.evaluation.scoring import score
 from marigold_rec.checkpoint import Found
 from marigold_rec.config import Config
@@ -26,12 +26,13 @@ from marigold_rec.training import LOGGER, stop_on_signals
 
 
 def evaluate_checkpoint(config: Config, arguments: EvaluateArguments) -> int:
-    """The whole evaluation; returns the exit code. Collective. Writes below `arguments.out` only.
+    """Runs the whole evaluation; returns the exit code. Collective. Writes below `arguments.out`
+    only.
 
-    `config`: what the ranks start with; the rest goes by that of the checkpoint that verifies.
+    `config`: used to start the ranks; all else uses the config of the checkpoint that verifies.
 
-    The ranks score; then the first one judges alone, when the others have left: however long it
-    takes, nobody waits for it in a collective.
+    All ranks score; then the first one computes the metrics alone, after the others have exited: no
+    rank waits for it in a collective, however long it takes.
     """
     scores = arguments.out / "scores"
     try:
@@ -52,7 +53,7 @@ def _evaluate(config: Config, arguments: EvaluateArguments, scores: Path) -> int
             raise DataError(f"data.eval ({catalog.storage.url}): no row to evaluate on")
         columns, warnings = columns_of(config.evaluation, catalog)
         train, train_warnings = on_first_rank(lambda: _training_files(config, log), ranks.control)
-        # Found before hours are spent on the model's scores.
+        # Checked before hours are spent on the model's scores.
         baseline_of = (
             None
             if arguments.baseline is None
@@ -67,13 +68,13 @@ def _evaluate(config: Config, arguments: EvaluateArguments, scores: Path) -> int
         scored = score(
             config, found, catalog, ranks, stop, folder=scores / "model", columns=columns
         )
-        model = Contender(found, config, scored)
+        model = ScoredModel(found, config, scored)
         baseline = None
         if baseline_of is not None:
             found, its_own = baseline_of
             LOGGER.info("scoring the baseline %s", found.folder)
             scored = score(its_own, found, catalog, ranks, stop, folder=scores / "baseline")
-            baseline = Contender(found, its_own, scored)
+            baseline = ScoredModel(found, its_own, scored)
     if not is_first:
         return EXIT_DONE
     report = make_report(
@@ -99,7 +100,7 @@ def _evaluate(config: Config, arguments: EvaluateArguments, scores: Path) -> int
 
 
 def _remove_scores(scores: Path) -> None:
-    """What this evaluation has written there; never what somebody else keeps beside it."""
+    """Removes the scores of this evaluation; other files in the folder stay."""
     for name in ("model", "baseline"):
         shutil.rmtree(scores / name, ignore_errors=True)
     with contextlib.suppress(OSError):  # not there, or not empty
@@ -109,7 +110,7 @@ def _remove_scores(scores: Path) -> None:
 def _find_baseline(
     config: Config, path: Path, catalog: Catalog, ranks: Ranks, log: LogOnce
 ) -> tuple[Found, Config]:
-    """The baseline and its own config, for the same rows in the same order. Collective."""
+    """Finds the baseline and its config, for the same rows in the same order. Collective."""
     found: Found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
     tree = copy.deepcopy(found.manifest.config)
     for key, value in _same_rows(config).items():
@@ -128,7 +129,7 @@ def _find_baseline(
 
 
 def _same_rows(config: Config) -> dict[str, object]:
-    """The settings that both contenders must share for their rows to be the same."""
+    """Returns the settings that both models must share to read the same rows."""
     data = config.data.model_dump(mode="json")
     names = (
         "path", "synthetic", "eval", "verify_checksums", "weight",
@@ -140,10 +141,9 @@ def _same_rows(config: Config) -> dict[str, object]:
 
 
 def _training_files(config: Config, log: LogOnce) -> tuple[Catalog | None, list[str]]:
-    """Of the model's training split, for what it has seen; None where they are gone, and why."""
+    """Scans the model's training files, to count what it has seen; None and a warning if they can't
+    be read."""
     try:
         return find_train_files(config, log), []
     except (DataError, ConfigError) as error:
-        return None, [
-            f"no slices by what training has seen: the training files are not at hand ({error})"
-        ]
+        return None, [f"no slices by training counts: the training files can't be read ({error})"]

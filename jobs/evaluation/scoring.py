@@ -1,4 +1,4 @@
-"""A checkpoint's predictions for every row of a split, as score files. Collective."""
+"""Writes a checkpoint's predictions for every row of a split as score files. Collective."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from marigold_rec.transforms import plain_type
 
 @dataclass(frozen=True)
 class Scored:
-    """Where the score files are, and what was met on the way."""
+    """The folder of the score files, and the reader's counts."""
 
     folder: Path
     counts: dict[str, int]

@@ -1,4 +1,4 @@
-"""Losses and task weights of a run's metrics.jsonl, for the report."""
+"""Reads the losses and task weights of a run's metrics.jsonl, for the report."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from marigold_rec.analysis.report import Training
 
 
 def training_log(run_folder: Path | None, until_step: int, tasks: Sequence[str]) -> Training | None:
-    """The logged steps up to the checkpoint's; None where there is no log. Half lines are left out:
-    the run may still be writing."""
+    """Reads the logged steps up to the checkpoint's; None if there is no log. Incomplete lines are
+    skipped: the run may still be writing."""
     if run_folder is None:
         return None
     try:
         text = (run_folder / "metrics.jsonl").read_text(encoding="utf-8")
     except OSError:
         return None
-    lines = [line for line in map(_parsed, text.splitlines()) if line is not None]
+    lines = [line for line in map(_parse, text.splitlines()) if line is not None]
     logged = [x for x in lines if x["step"] <= until_step and f"train/loss/{tasks[0]}" in x]
     if not logged:
         return None
@@ -30,7 +30,7 @@ def training_log(run_folder: Path | None, until_step: int, tasks: Sequence[str])
     )
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parse(line: str) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Export of a checkpoint as an artefact that is served without the training stack."""
+"""Exports a checkpoint as an artefact that is served without the training stack."""

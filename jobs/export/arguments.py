@@ -1,4 +1,4 @@
-"""The flags of launch/export.py."""
+"""Parses the flags of launch/export.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ExportArguments:
 
 
 def parse_arguments(description: str, argv: list[str] | None = None) -> ExportArguments:
-    """Exits with 2 (as every config error does) when the flags are wrong."""
+    """Parses the command line; exits with 2, like a config error, on wrong flags."""
     parser = checkpoint_parser(description)
     parser.add_argument("--out", required=True, type=Path, metavar="ARTEFACT", help="a folder")
     parser.add_argument(
@@ -31,7 +31,7 @@ def parse_arguments(description: str, argv: list[str] | None = None) -> ExportAr
         "overrides",
         nargs="*",
         metavar="key.path=value",
-        help="override a setting that does not change the model, data.path say",
+        help="override a setting that does not change the model, e.g. data.path",
     )
     found = parser.parse_intermixed_args(argv)
     return ExportArguments(found.checkpoint, found.out, found.tables, tuple(found.overrides))

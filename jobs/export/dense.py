@@ -1,4 +1,4 @@
-"""The dense part as a program of torch.export: pooled embeddings, dense features and sequences in,
+"""Exports the dense part with torch.export: pooled embeddings, dense features and sequences in,
 predictions in the labels' units out, for any number of rows.
 
 Shapes: B rows, N ids of a sequence, P prediction columns.
@@ -17,7 +17,7 @@ from marigold_rec.inputs import InputLayout, Inputs
 from marigold_rec.network import Network
 
 _DROPPED = (torch.ops.aten.dropout.default, torch.ops.aten.to.dtype)
-"""Do nothing here: dropout of a model that serves, float32 to float32."""
+"""Operations without effect here: dropout in eval mode, float32 to float32."""
 
 
 class DenseProgram(nn.Module):
@@ -29,13 +29,13 @@ class DenseProgram(nn.Module):
         self._sequences = tuple(slot.name for slot in network.input_layout.sequences)
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """predictions_BP, float32."""
+        """Returns predictions_BP, float32."""
         inputs = Inputs.from_flat(tensors, self._sequences)
         return self.network.predict(self.network(inputs))
 
 
 def export_dense(network: Network) -> ExportedProgram:
-    """`network` as it is now, on CPU."""
+    """Exports `network` with its present values, on CPU."""
     dense = DenseProgram(network).eval()
     with torch.no_grad():
         program = _export(dense, network.input_layout)
@@ -57,15 +57,15 @@ def _export(module: nn.Module, layout: InputLayout) -> ExportedProgram:
 
 
 def _simplify(program: fx.GraphModule) -> None:
-    """Leaves out what costs time and changes nothing, in place.
+    """Removes operations that cost time without effect, in place.
 
-    The heads switch autocast off around their linear layer: nobody serves under autocast, and one
+    The heads switch autocast off around their linear layer: serving does not use autocast, and one
     such region costs more time than the layer.
     """
     graph = program.graph
     for node in list(graph.nodes):
         if node.target is torch.ops.higher_order.wrap_with_autocast:
-            _put_inline(program, node)
+            _inline(program, node)
     for node in list(graph.nodes):
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
             graph.erase_node(node)
@@ -84,10 +84,10 @@ def _does_nothing(node: fx.Node) -> bool:
     return "val" in known and known["val"].dtype == node.args[1]
 
 
-def _put_inline(program: fx.GraphModule, node: fx.Node) -> None:
-    """Puts the inside of a region (device, dtype, enabled, cache, inside, *inputs) in its place."""
+def _inline(program: fx.GraphModule, node: fx.Node) -> None:
+    """Replaces a region (device, dtype, enabled, cache, inside, *inputs) by its inside."""
     enabled, place = node.args[2], cast(fx.Node, node.args[4])
-    assert enabled is False, "the dense part would serve in another precision than it was judged in"
+    assert enabled is False, "the dense part would serve in another precision than it was evaluated"
     inside = cast(fx.GraphModule, program.get_submodule(str(place.target)))
     inputs = [n for n in inside.graph.nodes if n.op == "placeholder"]
     copies = dict(zip(inputs, cast(tuple[fx.Node, ...], node.args[5:]), strict=True))

@@ -1,4 +1,4 @@
-"""What an artefact predicts, by name: the evaluation's targets and the heads' other columns."""
+"""Names an artefact's outputs: the evaluation's targets and the heads' other columns."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from marigold_rec.serving import Output
 def outputs_of(
     tasks: Sequence[Task], extra_columns: Sequence[tuple[str, str]]
 ) -> tuple[Output, ...]:
-    """In the tasks' order, each conversion over all rows behind its task as
+    """Lists the outputs in the tasks' order, each conversion over all rows behind its task as
     <task>_over_all_rows; then the columns that heads predict beside the expected value
     (task, column), each as <task>_<column>.
 
-    Raises ConfigError where a task has the name of another one's output.
+    Raises ConfigError if a task has the name of another one's output.
     """
     named = [
         Output(

@@ -1,4 +1,4 @@
-"""One export: find the checkpoint, load its values without sharding them, write the artefact."""
+"""Runs one export: finds the checkpoint, loads it without sharding, writes the artefact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from models import build_network
 
 
 def export_checkpoint(arguments: ExportArguments) -> int:
-    """The whole export; returns the exit code. Writes `arguments.out` only.
+    """Runs the whole export; returns the exit code. Writes `arguments.out` only.
 
     Raises CheckpointError, ConfigError.
     """
@@ -53,7 +53,7 @@ def export_checkpoint(arguments: ExportArguments) -> int:
         program = export_dense(network)
         written = write_artefact(
             arguments.out,
-            _described(config, found, network),
+            _describe(config, found, network),
             program,
             {table: _values(table, store, found) for table in tables},
             precision=arguments.tables,
@@ -73,9 +73,9 @@ def export_checkpoint(arguments: ExportArguments) -> int:
 
 
 def _config(found: Found, overrides: tuple[str, ...]) -> Config:
-    """The checkpoint's config with overrides. Raises ConfigError: they change the model."""
+    """Applies overrides to the checkpoint's config. Raises ConfigError if they change the model."""
     where = f"config of {found.folder}"
-    # Its own settings as this version reads them: a setting that is new since does not count.
+    # Its own settings as this version reads them: a setting that is new since is no difference.
     own = config_from(found.manifest.config, (), where=where)
     saved = own.model_dump(mode="json")
     config = config_from(saved, (*overrides, "run.device=cpu"), where=where)
@@ -85,7 +85,7 @@ def _config(found: Found, overrides: tuple[str, ...]) -> Config:
 
 
 def _load_network(network: Network, store: CheckpointStore, found: Found) -> None:
-    """Dense values straight from the checkpoint; no plan and no sharded model are needed."""
+    """Loads dense values straight from the checkpoint, without a plan or a sharded model."""
     state = network.state_dict()
     store.load(found, {f"model/objective.network.{name}": value for name, value in state.items()})
 
@@ -99,7 +99,7 @@ def _values(table: Table, store: CheckpointStore, found: Found) -> Callable[[], 
     return load
 
 
-def _described(config: Config, found: Found, network: Network) -> Artefact:
+def _describe(config: Config, found: Found, network: Network) -> Artefact:
     return Artefact(
         predictions=network.prediction_columns,
         sequences=config.sequence_features,
@@ -117,20 +117,20 @@ def _described(config: Config, found: Found, network: Network) -> Artefact:
 
 
 def _columns(config: Config, found: Found) -> dict[str, str] | None:
-    """What training found in the features' columns, if its files are still at hand.
+    """Returns the types of the features' columns in the training files, if they can be read.
 
-    By it the predictor tells the number 7 from the text "7", which a hash feature takes for
-    different ids without a word.
+    With them the predictor tells the number 7 from the text "7", which a hash feature would
+    silently map to different ids.
     """
     data = config.data
     if names_no_log(config):
         log = Path(config.run.dir) / ".synthetic" / log_name(data.synthetic)
         if not log.exists():  # an export does not make it
-            return _unknown("the embedded log is gone")
+            return _unknown("the embedded log was deleted")
     try:
         catalog = find_train_files(config, LogOnce())
     except (DataError, ConfigError) as error:
-        return _unknown(f"the training files are not at hand ({error})")
+        return _unknown(f"the training files can't be read ({error})")
     if found.manifest.schema_hash not in (None, schema_hash(catalog)):
         return _unknown("the training files have another schema now")
     transforms = FeatureTransforms(config.features, config.tables)
@@ -140,7 +140,7 @@ def _columns(config: Config, found: Found) -> dict[str, str] | None:
 
 def _unknown(why: str) -> None:
     LOGGER.warning(
-        "%s: the artefact can't say whether training read numbers or text in a column; name them "
-        "with data.path=... and the predictor will refuse the other",
+        "%s: the artefact does not know whether a column held numbers or text in training; give "
+        "the files with data.path=..., and the predictor will refuse the other type",
         why,
     )

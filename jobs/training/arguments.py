@@ -1,4 +1,4 @@
-"""The few command-line flags; everything else lives in the config tree."""
+"""Parses the few command-line flags; everything else is in the config."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _HelpConfig(argparse.Action):
 
 
 def parse_arguments(description: str, argv: list[str] | None = None) -> Arguments:
-    """Exits with 2 (as every config error does) when the flags are wrong."""
+    """Parses the command line; exits with 2, like a config error, on wrong flags."""
     parser = Parser(description=description)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML config")
     parser.add_argument(
@@ -64,7 +64,7 @@ def parse_arguments(description: str, argv: list[str] | None = None) -> Argument
 
 
 def load_config_or_exit(arguments: Arguments) -> Config:
-    """The config, or exit code 2 with every problem on stderr (once, from rank 0)."""
+    """Loads the config, or exits with 2 and every problem on stderr (once, from rank 0)."""
     try:
         return load_config(arguments.config, arguments.overrides)
     except ConfigError as error:

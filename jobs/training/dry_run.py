@@ -1,4 +1,4 @@
-"""--dry-run: everything that can go wrong before the first real step, checked without writing."""
+"""Implements --dry-run: checks all that can fail before the first real step, without writing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MIB = 1024**2
 
 
 def dry_run(config: Config, ranks: Ranks) -> int:
-    """Says what a run would do, and takes one step on its first batch. Collective.
+    """Logs what a run would do, and takes one step on its first batch. Collective.
 
-    Raises what the run would raise; leaves no file behind but the synthetic log, if that is used.
+    Raises what the run would raise; writes no file except the synthetic log, if that is used.
     """
     data = find_data(config, ranks)
     check_inputs(config, data, ranks)
@@ -71,7 +71,7 @@ def _split_line(name: str, catalog: Catalog) -> str:
 
 
 def _label_lines(config: Config, batch: Batch, counts: Mapping[str, int]) -> Iterator[str]:
-    """Of rank 0's first batch, so that a label wired to the wrong column shows at once."""
+    """Describes the labels of rank 0's first batch, which shows a label from a wrong column."""
     for i, task in enumerate(config.tasks):
         observed = batch.observed_BT[:, i] > 0
         labels = batch.labels_BT[observed, i]

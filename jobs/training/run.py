@@ -1,4 +1,4 @@
-"""One run: find the data, build, resume, train, evaluate, write the summary."""
+"""Runs one training: finds the data, builds, resumes, trains, evaluates, writes the summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobs.assembly.build import (
 )
 from jobs.assembly.checkpoints import open_checkpoint
 from jobs.entrypoint.run_folder import lock_folder, move_aside, run_folder
-from jobs.training.figures import figure_lines
+from jobs.training.metric_table import metric_lines
 from jobs.training.summary import Summary
 from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
 from marigold_rec.checkpoint.mirror import refuse_taken_mirror
@@ -56,12 +56,13 @@ from marigold_rec.versions import installed_versions
 
 
 def train_and_evaluate(config: Config, ranks: Ranks, resume: str) -> int:
-    """The whole run; returns the exit code. Collective. Writes below the run's folder only."""
+    """Runs the whole training; returns the exit code. Collective. Writes below the run's folder
+    only."""
     folder = run_folder(config)
     with ExitStack() as stack:
         on_first_rank(lambda: stack.enter_context(lock_folder(folder)), ranks.control)
-        # To the very end: the first rank to leave makes torchrun signal the others, and the one
-        # that is still writing its summary must live to finish it.
+        # Until the very end: the first rank to exit makes torchrun signal the others, and the one
+        # that is still writing its summary must finish it.
         stop = stack.enter_context(stop_on_signals())
         summary = Summary(folder, _run_card(config, ranks), is_first=ranks.is_first)
         try:
@@ -96,7 +97,7 @@ def _run(
         _resume(trainer, found, config, ranks)
     elif config.warm_start.path is not None:
         reset = _warm_start(trainer, Path(config.warm_start.path), ranks)
-    # Not earlier: a start that is refused must leave the files of the run that is there alone.
+    # Not earlier: a start that is refused must not change the files of the earlier run.
     on_first_rank(lambda: _write_config(config, folder), ranks.control)
     inputs = check_inputs(config, data, ranks)
     for warning in told_before_training(config.evaluation, data.eval):
@@ -142,7 +143,7 @@ def _run(
         on_first_rank(lambda: summary.end(ending | figures | counts), ranks.control)
     finally:
         log.close()
-    _say_ending(outcome, evaluation, folder)
+    _log_ending(outcome, evaluation, folder)
     return EXIT_PREEMPTED if outcome.was_stopped else EXIT_DONE
 
 
@@ -164,18 +165,18 @@ def _resume(trainer: Trainer, found: Found, config: Config, ranks: Ranks) -> Non
 
 
 def _require_same_rows(found: Found, files: Mapping[str, bytes]) -> None:
-    """Ids must go on in the rows that they were trained in."""
+    """Raises CheckpointError if ids would be looked up in other rows than they were trained in."""
     now = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     then = found.manifest.files.get(ADMITTED_NAME)
     if (None if then is None else then.sha256) != now.get(ADMITTED_NAME):
         raise CheckpointError(
             f"{found.folder}: was saved with other admitted rows than those of life_cycle.rows: "
-            "put the old folder back, or use another run.name or --resume never"
+            "restore the old folder, or use another run.name or --resume never"
         )
 
 
 def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> Mapping[str, int]:
-    """Returns how many rows of which table began anew."""
+    """Loads the older model's values; returns how many rows of each table were reset."""
     found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
     for refused in found.refused:
         LOGGER.warning("refused: %s", refused)
@@ -240,12 +241,12 @@ def _ending(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
         "exit_code": EXIT_PREEMPTED if outcome.was_stopped else EXIT_DONE,
         "step": outcome.step,
         "total_steps": outcome.total_steps,
-        "eval_without_figure": evaluation.reasons,
+        "eval_undefined": evaluation.reasons,
     }
 
 
-def _say_ending(outcome: Outcome, evaluation: Evaluation, folder: Path) -> None:
-    for line in figure_lines(evaluation):
+def _log_ending(outcome: Outcome, evaluation: Evaluation, folder: Path) -> None:
+    for line in metric_lines(evaluation):
         LOGGER.info("%s", line)
     verb = "stopped after a save" if outcome.was_stopped else "done"
     LOGGER.info("%s at step %d of %d; see %s", verb, outcome.step, outcome.total_steps, folder)

@@ -1,7 +1,7 @@
-"""summary.json: how the run stands or ended, always the truth about this run.
+"""Writes summary.json: the status of the run, and how it ended.
 
-Every start that holds the lock of the run's folder writes how it stands and how it ended, a refused
-one too: what an earlier start has left would say "done" of this one.
+Every start that holds the lock of the run's folder writes it, a refused one too: the summary of an
+earlier start would say "done" of this one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from marigold_rec.training import write_summary
 
 
 class Summary:
-    """Only the first rank writes; on the others every method does nothing."""
+    """Writes the summary on the first rank; on the others every method does nothing."""
 
     def __init__(self, folder: Path, run_card: Mapping[str, Any], *, is_first: bool) -> None:
         self._folder = folder
@@ -23,7 +23,7 @@ class Summary:
         self._is_first = is_first
 
     def begin(self) -> None:
-        """What a kill leaves behind from now on says `running`."""
+        """Writes `running`, which a kill from now on leaves behind."""
         self._write({"status": "running"})
 
     def end(self, content: Mapping[str, Any]) -> None:

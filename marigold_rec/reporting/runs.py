@@ -115,7 +115,7 @@ def _training(folder: Path, content: dict[str, Any]) -> Run:
         )
     figures: dict[str, dict[str, Figure]] = {}
     rows: dict[str, int] = {}
-    reasons = content.get("eval_without_figure")
+    reasons = content.get("eval_undefined")
     reasons = reasons if isinstance(reasons, Mapping) else {}
     for key, value in content.items():
         # eval/<metric>/<task>; a task's name may hold a slash of its own.

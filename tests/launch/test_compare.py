@@ -29,7 +29,7 @@ def training_run(folder: Path, config: str | None = None, **changes: Any) -> Pat
         "seed": 1,
         "status": "done",
         "step": 1000,
-        "eval_without_figure": {},
+        "eval_undefined": {},
         "perf/samples_per_sec": 12345.6,
         "eval/auc/ctr": 0.7,
         "eval/log_loss/ctr": 0.5,

@@ -99,7 +99,7 @@ def test_a_report_of_a_window(config: Path, tables: dict[str, pa.Table], tmp_pat
     assert rows == {"ctr": _ROWS, "cvr": _clicks(second), "watch_time": _clicks(fourth)}
     said = "\n".join(report["warnings"])
     assert "no figures of cvr over all rows: in a window of due labels" in said
-    assert "figures are those of memory" not in said
+    assert "those of training data" not in said
     conversions = next(task for task in report["tasks"] if task["name"] == "cvr")["positives"]
     converted = second.column("conversion").fill_null(0).to_numpy().sum()
     assert conversions == converted - _late(second)

@@ -184,7 +184,7 @@ def test_a_task_without_both_classes_has_no_figure_but_a_reason(tmp_path: Path) 
     assert codes(ended) == [0, 0]
     found = summary(tmp_path / "runs/test")
     reason = f"all {is_clicked.sum()} labels are 0"
-    assert found["eval_without_figure"] == {
+    assert found["eval_undefined"] == {
         f"eval/{figure}/cvr": reason for figure in ("auc", "ne", "calibration")
     }
     for figure in ("auc", "ne", "calibration"):

@@ -102,7 +102,7 @@ def test_the_summary_tells_how_it_ended(run: Path) -> None:
     assert (found["status"], found["exit_code"]) == ("done", 0)
     assert (found["step"], found["total_steps"], found["world_size"]) == (8, 8, 2)
     assert (found["name"], found["seed"], found["device"]) == ("test", 3, "cpu")
-    assert found["eval_without_figure"] == {}
+    assert found["eval_undefined"] == {}
     assert found["versions"].keys() >= {"torch", "torchrec"}
     assert {name for name in found if name.startswith("eval/")} == {*_EVALUATED, "eval/counts"}
     assert {name for name in found if name.startswith("perf/")} == set(_SPEED)
