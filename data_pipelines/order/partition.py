@@ -106,45 +106,6 @@ def require_one_step(num_rows: int, world_size: int, batch_size: int) -> None:
         )
 
 
-def plan_epoch(
-    rows_per_group: Sequence[int],
-    *,
-    seed: int,
-    epoch: int,
-    world_size: int,
-    rank: int,
-    shuffle_rows: int,
-) -> RankOrder:
-    """The order of rank `rank` in epoch `epoch` over row groups of `rows_per_group` rows.
-
-    With `shuffle_rows` > 0 the rows, in the order of files, are cut into windows of about
-    `world_size` x `shuffle_rows` rows. Of each window every rank reads an equal interval as one
-    block, whose rows are permuted. All ranks so go through the days together, from the oldest to
-    the newest: on a log that drifts, what is learned last is what comes next (on the globo log this
-    is worth three points of CTR AUC over a full shuffle, see docs/architecture.md). With
-    `shuffle_rows` of a rank's whole part, or more, it is a full shuffle.
-
-    A row group is decoded whole by every rank that needs a row of it. So where groups are larger
-    than `shuffle_rows`, a rank's interval is as long as two groups (but for the tenth of the rows
-    that may lie in larger ones): at most half as much again is decoded as is used, nothing more if
-    all groups are equal. The interval is then read as consecutive blocks of 2/3 to 3/2
-    `shuffle_rows`.
-
-    With `shuffle_rows` == 0 each rank reads one interval of all rows, in the order of files.
-    """
-    windows = epoch_windows(rows_per_group, world_size, shuffle_rows)
-    blocks = window_blocks(
-        rows_per_group,
-        windows,
-        world_size=world_size,
-        rank=rank,
-        shuffle_rows=shuffle_rows,
-        stream=(epoch, rank),
-    )
-    most_rows = -(-sum(rows_per_group) // world_size)
-    return RankOrder(seed, shuffle_rows > 0, most_rows, in_order(blocks))
-
-
 def epoch_windows(
     rows_per_group: Sequence[int], world_size: int, shuffle_rows: int, first: int = 0
 ) -> list[tuple[int, int]]:

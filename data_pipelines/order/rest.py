@@ -1,4 +1,4 @@
-"""The rest of an epoch, shared out among another number of ranks than began it: pure functions.
+"""The rows of an epoch, or what other numbers of ranks have left of it, shared out: pure functions.
 
 An epoch is read in legs, each by its own number of ranks (marigold_rec.batch.Leg). What a leg
 leaves is of two kinds: the rows, not read yet, of windows that it had begun, and all later windows.
@@ -49,7 +49,22 @@ def plan_rest(
     """The order in which rank `rank` of `world_size` reads what `legs` left of epoch `epoch`.
 
     A function of its arguments alone, whichever rank computes it. The ranks' rows differ by one at
-    most. Without legs it is partition.plan_epoch.
+    most.
+
+    With `shuffle_rows` > 0 the rows, in the order of files, are cut into windows of about
+    `world_size` x `shuffle_rows` rows. Of each window every rank reads an equal interval as one
+    block, whose rows are permuted. All ranks so go through the days together, from the oldest to
+    the newest: on a log that drifts, what is learned last is what comes next (on the globo log this
+    is worth three points of CTR AUC over a full shuffle, see docs/architecture.md). With
+    `shuffle_rows` of a rank's whole part, or more, it is a full shuffle.
+
+    A row group is decoded whole by every rank that needs a row of it. So where groups are larger
+    than `shuffle_rows`, a rank's interval is as long as two groups (but for the tenth of the rows
+    that may lie in larger ones): at most half as much again is decoded as is used, nothing more if
+    all groups are equal. The interval is then read as consecutive blocks of 2/3 to 3/2
+    `shuffle_rows`.
+
+    With `shuffle_rows` == 0 each rank reads one interval of all rows, in the order of files.
     """
     rest = _Rest(tuple(rows_per_group), epoch, shuffle_rows)
     for leg in legs:

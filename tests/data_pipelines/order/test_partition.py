@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from data_pipelines.order.partition import (
     RankOrder,
-    plan_epoch,
     rank_interval,
     require_one_step,
     steps,
 )
+from data_pipelines.order.rest import plan_rest
 from marigold_rec.errors import DataError
 
 FILES = st.lists(st.lists(st.integers(0, 23), max_size=5), min_size=1, max_size=7)
@@ -24,8 +24,8 @@ SHUFFLES = st.sampled_from([0, 1, 3, 10, 64])
 
 
 def plan(groups: list[int], world: int, rank: int, shuffle: int, epoch: int = 0) -> RankOrder:
-    return plan_epoch(
-        groups, seed=5, epoch=epoch, world_size=world, rank=rank, shuffle_rows=shuffle
+    return plan_rest(
+        groups, (), seed=5, epoch=epoch, world_size=world, rank=rank, shuffle_rows=shuffle
     )
 
 
@@ -204,8 +204,8 @@ def test_without_shuffle_the_order_is_that_of_the_files():
 def test_epochs_ranks_and_seeds_differ():
     groups = [50] * 10
     orders = {
-        tuple(order_of(plan_epoch(groups, seed=s, epoch=e, world_size=1, rank=0, shuffle_rows=100),
-                       groups))
+        tuple(order_of(plan_rest(groups, (), seed=s, epoch=e, world_size=1, rank=0,
+                                 shuffle_rows=100), groups))
         for s in (0, 1) for e in (0, 1, 2)
     }  # fmt: skip
     assert len(orders) == 6

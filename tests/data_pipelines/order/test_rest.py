@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.order.partition import RankOrder, plan_epoch, steps
+from data_pipelines.order.partition import RankOrder, steps
 from data_pipelines.order.rest import plan_rest, rows_left
 from marigold_rec.batch import Cursor, Leg, carried_on
 from tests.data_pipelines.order.test_partition import decoded_rows, order_of
@@ -112,15 +112,6 @@ def test_the_same_rows_per_step_take_the_same_steps(
     for leg, part in zip(play(groups, chain, shuffle), chain, strict=True):
         num_steps += max(-(-len(rows) // part.batch) for rows in leg.taken)
     assert num_steps == -(-sum(groups) // 60)
-
-
-@given(FILES, WORLDS, SHUFFLES)
-def test_without_legs_it_is_the_order_of_always(files: list[list[int]], world: int, shuffle: int):
-    groups = [rows for file in files for rows in file]
-    for rank, order in enumerate(plan_all(groups, (), world, shuffle)):
-        assert order == plan_epoch(
-            groups, seed=5, epoch=2, world_size=world, rank=rank, shuffle_rows=shuffle
-        )
 
 
 def test_no_stream_is_used_twice_for_other_rows():

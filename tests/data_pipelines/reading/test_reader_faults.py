@@ -17,7 +17,7 @@ import pytest
 
 from data_pipelines.catalog.split import scan
 from data_pipelines.labels import limit as label_limit
-from data_pipelines.order.partition import plan_epoch
+from data_pipelines.order.rest import plan_rest
 from data_pipelines.reading.reader import ParquetReader
 from marigold_rec.batch import Cursor
 from marigold_rec.errors import DataError
@@ -81,7 +81,7 @@ def test_a_damaged_column_that_is_not_read_does_not_matter(tmp_path: Path):
 def test_batches_before_the_damage_are_delivered(tmp_path: Path):
     plain_file(tmp_path / "a.parquet")
     reader = reader_of(tmp_path, shuffle_rows=100)
-    order = plan_epoch((100,) * 4, seed=7, epoch=0, world_size=1, rank=0, shuffle_rows=100)
+    order = plan_rest((100,) * 4, (), seed=7, epoch=0, world_size=1, rank=0, shuffle_rows=100)
     third_block = order.blocks[2]
     flip(tmp_path / "a.parquet", "item", third_block.pieces[0].group)
     taken = []
