@@ -26,9 +26,6 @@ machines or numpy versions may differ in last bits.
 from data_pipelines.synthetic.columns import FIRST_DATE
 from data_pipelines.synthetic.storage import ensure_log
 from data_pipelines.synthetic.truth import (
-    bayes_auc,
-    bayes_log_loss,
-    bayes_ne,
     expected_auc,
     expected_log_loss,
     expected_ne,
@@ -38,9 +35,6 @@ from data_pipelines.synthetic.writing import GENERATOR_VERSION, write_log
 __all__ = [
     "FIRST_DATE",
     "GENERATOR_VERSION",
-    "bayes_auc",
-    "bayes_log_loss",
-    "bayes_ne",
     "ensure_log",
     "expected_auc",
     "expected_log_loss",

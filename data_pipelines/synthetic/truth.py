@@ -47,18 +47,6 @@ def expected_ne(score_B: np.ndarray, probability_B: np.ndarray) -> float:
     return expected_log_loss(score_B, probability_B) / float(entr(mean) + entr(1 - mean))
 
 
-def bayes_auc(p: np.ndarray) -> float:
-    return expected_auc(p, p)
-
-
-def bayes_log_loss(p: np.ndarray) -> float:
-    return expected_log_loss(p, p)
-
-
-def bayes_ne(p: np.ndarray) -> float:
-    return expected_ne(p, p)
-
-
 def _checked(score_B: np.ndarray, probability_B: np.ndarray) -> tuple[Floats, Floats]:
     score_B = np.asarray(score_B, np.float64)
     p_B = np.asarray(probability_B, np.float64)

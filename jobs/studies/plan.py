@@ -81,7 +81,7 @@ def make_plan(study_file: Path, overrides: Sequence[str] = ()) -> Plan:
         raise ConfigError(problems + wrong)
     plan = Plan(file, columns, configs)
     for task, name in plan.single_task_names.items():
-        configs[name] = _single_task(common, task)
+        configs[name] = common.with_only_task(task)
     return plan
 
 
@@ -96,10 +96,6 @@ def _entry_config(config_file: Path, shared: list[str], entry: BalancerEntry) ->
     # JSON is YAML; the section is checked where every config is.
     section = f"balancer={json.dumps(entry.balancer)}"
     return load_config(config_file, [*shared, section, *entry.overrides])
-
-
-def _single_task(common: Config, task: str) -> Config:
-    return common.with_only_task(task)
 
 
 def _rankable(kind: str) -> dict[str, bool]:

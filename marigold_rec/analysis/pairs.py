@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from marigold_rec.analysis.rows import Float64s
 
 _LEAF_BITS = 16
-_LOW_HALF = np.uint64(0xFFFFFFFF)
 _SIGN = np.uint32(0x7FFFFFFF)
 
 Floats = NDArray[np.float32]

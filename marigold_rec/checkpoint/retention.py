@@ -132,7 +132,7 @@ def tidy(root: Path, keep: int) -> Tidied:
     """
     stale = [path for path in root.glob("step-*") if _STALE.match(path.name)]
     abandoned = [path for path in root.glob("abandoned-*") if _ABANDONED.match(path.name)]
-    abandoned.sort(key=lambda path: (_saved_at(path) or _LONG_AGO, path.name))
+    abandoned.sort(key=lambda path: (_kept(path).saved_at or _LONG_AGO, path.name))
     try:
         for path in (*stale, *abandoned[:-keep]):
             shutil.rmtree(path)
@@ -143,10 +143,6 @@ def tidy(root: Path, keep: int) -> Tidied:
 
 def _step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
-
-
-def _saved_at(folder: Path) -> datetime | None:
-    return _kept(folder).saved_at
 
 
 def _kept(folder: Path) -> Kept:

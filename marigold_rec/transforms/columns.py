@@ -10,8 +10,6 @@ import pyarrow.types as pat
 from marigold_rec.errors import DataError
 from marigold_rec.transforms.arrow_types import is_list, plain_type
 
-UINT64_SIGN = np.uint64(1 << 63)
-
 
 def lone_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """`column` as one array of its plain type, chunks joined."""
