@@ -26,7 +26,8 @@ class PLESettings(Section):
     name: Literal["ple"]
     levels: int = Field(default=2, ge=1)
     shared_experts: int = Field(default=2, ge=1)
-    task_experts: int = Field(default=1, ge=1, description="Experts of each task, per level.")
+    task_experts: int = Field(default=1, ge=1)
+    """Experts of each task, per level."""
     expert_layers: tuple[Width, ...] = Field(default=(64, 32), min_length=1)
 
     @property

@@ -9,17 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from jobs.nightly.atomic_io import read_json, write_atomically
 from jobs.nightly.plan import Model, NightlyPlan
 from marigold_rec.errors import CheckpointError
+from marigold_rec.record import Record
 
 
-class Ending(BaseModel):
+class Ending(Record):
     """The content of night.json: how the run ended."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     night: datetime.date
     status: Literal["published", "refused"]
@@ -64,7 +61,7 @@ class NightlyFolder:
 
     def begin(self, plan: NightlyPlan) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._plan_file, plan.model_dump_json(indent=1) + "\n")
+        write_atomically(self._plan_file, plan.json_text())
 
     @property
     def model(self) -> Model | None:
@@ -72,7 +69,7 @@ class NightlyFolder:
         return read_json(self.model_file, Model, "train again with --from train")
 
     def record_model(self, model: Model) -> None:
-        write_atomically(self.model_file, model.model_dump_json(indent=1) + "\n")
+        write_atomically(self.model_file, model.json_text())
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -135,7 +132,7 @@ class NightlyFolder:
         return read_json(self.night_file, Ending, remedy)
 
     def end(self, ending: Ending) -> None:
-        write_atomically(self.night_file, ending.model_dump_json(indent=1) + "\n")
+        write_atomically(self.night_file, ending.json_text())
 
 
 def nightly_folders(root: Path) -> list[tuple[datetime.date, NightlyFolder]]:

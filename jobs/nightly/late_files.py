@@ -11,12 +11,13 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from jobs.nightly.atomic_io import write_atomically
 from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.partitions import Day, Partitions
 from jobs.nightly.plan import NightlyPlan, days_between
+from marigold_rec.record import Record
 
 LOGGER = logging.getLogger("marigold_rec")
 
@@ -24,10 +25,8 @@ FileStates = dict[str, tuple[int, str | None]]
 """Path below the log's folder -> size, and time or version."""
 
 
-class LateDay(BaseModel):
+class LateDay(Record):
     """The files of a day that have arrived since an earlier run trained on it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     day: Day
     learned_by: Day
@@ -47,10 +46,8 @@ class LateDay(BaseModel):
         )
 
 
-class LearnedFiles(BaseModel):
+class LearnedFiles(Record):
     """The content of files.json."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     days: dict[Day, FileStates]
     """Files that the run trains on, and those of earlier days that it has warned of."""
@@ -81,7 +78,7 @@ def record_files(plan: NightlyPlan, folder: NightlyFolder, partitions: Partition
     known = {day: there.get(day, {}) for day in days_between(*plan.train)}
     known |= {found.day: there[found.day] for found in late}
     content = LearnedFiles(days=known, late=tuple(late))
-    write_atomically(_file(folder), content.model_dump_json(indent=1) + "\n")
+    write_atomically(_file(folder), content.json_text())
 
 
 def late_days(folder: NightlyFolder) -> tuple[LateDay, ...]:

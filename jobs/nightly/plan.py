@@ -6,12 +6,11 @@ import datetime
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from marigold_rec.config.due import days_for_due
 from marigold_rec.config.nightly import NightlyConfig
 from marigold_rec.config.tasks import Task
 from marigold_rec.errors import ConfigError, DataError
+from marigold_rec.record import Record
 
 Day = datetime.date
 Days = tuple[Day, Day]
@@ -20,21 +19,17 @@ Days = tuple[Day, Day]
 ONE_DAY = datetime.timedelta(days=1)
 
 
-class DataWindow(BaseModel):
+class DataWindow(Record):
     """The days and labels that a run reads; with delayed labels also earlier days, whose labels
     fall into the label window."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dates: Days
     due: tuple[datetime.datetime, datetime.datetime] | None
     """[since, until): as SplitConfig.due; None: no task has delayed labels."""
 
 
-class Model(BaseModel):
+class Model(Record):
     """The model of an earlier nightly run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     night: Day
     trained_until: Day
@@ -46,19 +41,15 @@ class Model(BaseModel):
     """Detects another model under the same name."""
 
 
-class MaturedEvaluation(BaseModel):
+class MaturedEvaluation(Record):
     """An earlier published model, and days that were new to it, whose labels are all final now."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Model
     days: Days
 
 
-class NightlyPlan(BaseModel):
+class NightlyPlan(Record):
     """The content of plan.json."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[2] = 2
     night: Day

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from jobs.nightly.atomic_io import link_atomically, read_json, write_atomically
 from jobs.nightly.folder import NightlyFolder, nightly_folders
 from jobs.nightly.models import artefact_digest, require_same
 from jobs.nightly.plan import Model
 from marigold_rec.errors import CheckpointError, ConfigError
+from marigold_rec.record import Record
 
 _RESTORE = (
     "restore it from a backup: without it the published models are unknown. Or start a new chain "
@@ -27,10 +26,8 @@ _RESTORE = (
 )
 
 
-class Change(BaseModel):
+class Change(Record):
     """One entry of the history."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     what: Literal["published", "rolled back"]
     night: datetime.date

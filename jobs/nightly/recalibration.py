@@ -14,22 +14,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from jobs.nightly.atomic_io import read_json, write_atomically
 from jobs.nightly.folder import NightlyFolder, nightly_folders
 from jobs.nightly.plan import ONE_DAY, Day, Days, NightlyPlan
 from marigold_rec.analysis.report import Report
 from marigold_rec.config.nightly import RecalibrationConfig
 from marigold_rec.config.tasks import Task, logit_offset_of
+from marigold_rec.record import Record
 
-_Frozen = ConfigDict(extra="forbid", frozen=True)
 
-
-class BiasMeasurement(BaseModel):
+class BiasMeasurement(Record):
     """The predictions of one published model on days new to it, against their final labels."""
-
-    model_config = _Frozen
 
     task: str
     night: Day
@@ -49,10 +44,8 @@ class BiasMeasurement(BaseModel):
         return self.offset + _logit(actual) - _logit(actual * self.calibration)
 
 
-class Recalibration(BaseModel):
+class Recalibration(Record):
     """The content of recalibration.json."""
-
-    model_config = _Frozen
 
     format: Literal[2] = 2
     measurements: tuple[BiasMeasurement, ...]
@@ -110,7 +103,7 @@ def recalibrate(
         own = [each for each in [*before, *new] if each.task == task]
         offsets[task], sentences[task] = offset_of(rules, own, own_offset)
     made = Recalibration(measurements=tuple(new), offsets=offsets, sentences=sentences)
-    write_atomically(folder.recalibration_file, made.model_dump_json(indent=1) + "\n")
+    write_atomically(folder.recalibration_file, made.json_text())
     return made
 
 

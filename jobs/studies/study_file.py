@@ -34,33 +34,32 @@ EntryName = Annotated[str, Field(pattern=RUN_NAME_PATTERN)]
 class BalancerEntry(Section):
     """A balancer to compare: one row of the study's table."""
 
-    balancer: dict[str, Any] = Field(description="The config's balancer section.")
-    overrides: tuple[str, ...] = Field(
-        default=(), description="key.path=value of this entry's runs only, after the study's own."
-    )
-    automatic: bool = Field(
-        default=True, description="false: tuned by hand; it gets no rank among the others."
-    )
+    balancer: dict[str, Any]
+    """The config's balancer section."""
+    overrides: tuple[str, ...] = ()
+    """key.path=value of this entry's runs only, after the study's own."""
+    automatic: bool = True
+    """false: tuned by hand; it gets no rank among the others."""
 
 
 class StudyFile(Section):
     """The study file as a typed tree; see `configs/globo_study.yaml`."""
 
-    config: str = Field(description="Config file of all runs, relative to the study file.")
-    overrides: tuple[str, ...] = Field(default=(), description="key.path=value, for all runs.")
+    config: str
+    """Config file of all runs, relative to the study file."""
+    overrides: tuple[str, ...] = ()
+    """key.path=value, for all runs."""
     seeds: tuple[Seed, ...] = Field(min_length=1)
-    ranks: int = Field(default=1, ge=1, description="Processes per run.")
-    single_task: bool = Field(
-        default=True, description="Also train one model per task, the reference for Delta-m."
-    )
-    reference: str = Field(description="Entry whose step time is 1, and that others differ from.")
-    metrics: dict[str, str] = Field(
-        default_factory=dict,
-        description="Task -> metric; default: the headline of its kind of label (auc, xauc).",
-    )
-    front: tuple[str, str] | None = Field(
-        default=None, description="Tasks of the Pareto picture; null: where balancers differ most."
-    )
+    ranks: int = Field(default=1, ge=1)
+    """Processes per run."""
+    single_task: bool = True
+    """Also train one model per task, the reference for Delta-m."""
+    reference: str
+    """Entry whose step time is 1, and that others differ from."""
+    metrics: dict[str, str] = Field(default_factory=dict)
+    """Task -> metric; default: the headline of its kind of label (auc, xauc)."""
+    front: tuple[str, str] | None = None
+    """Tasks of the Pareto picture; null: where balancers differ most."""
     balancers: dict[EntryName, BalancerEntry] = Field(min_length=1)
 
     @model_validator(mode="after")

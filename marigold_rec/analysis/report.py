@@ -8,31 +8,34 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from marigold_rec.config.label_kinds import Kind
+from marigold_rec.record import Record
 
 FORMAT = 1
 
 
-class _Part(BaseModel):
-    # Figures are finite or null: JSON knows neither NaN nor infinity.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class _Part(Record, allow_inf_nan=False):
+    """Figures are finite or null: JSON knows neither NaN nor infinity."""
 
 
 class Figure(_Part):
     """One metric, with its confidence interval, and against the baseline where there is one."""
 
     value: float | None
-    reason: str | None = Field(default=None, description="Why there is no value.")
+    reason: str | None = None
+    """Why there is no value."""
     standard_error: float | None = None
-    low: float | None = Field(default=None, description="Of the confidence interval.")
+    low: float | None = None
+    """Of the confidence interval."""
     high: float | None = None
-    baseline: float | None = Field(default=None, description="The baseline's value.")
-    delta: float | None = Field(default=None, description="value - baseline.")
+    baseline: float | None = None
+    """The baseline's value."""
+    delta: float | None = None
+    """value - baseline."""
     delta_low: float | None = None
     delta_high: float | None = None
-    p_value: float | None = Field(default=None, description="Two-sided, of delta = 0, paired.")
+    p_value: float | None = None
+    """Two-sided, of delta = 0, paired."""
 
 
 class Bin(_Part):
@@ -41,28 +44,27 @@ class Bin(_Part):
     rows: int
     predicted: float
     actual: float
-    low: float | None = Field(default=None, description="Of the interval of `actual`.")
+    low: float | None = None
+    """Of the interval of `actual`."""
     high: float | None = None
 
 
 class Histogram(_Part):
     edges: tuple[float, ...]
-    positives: tuple[float, ...] = Field(description="Weight of the rows per bin.")
+    positives: tuple[float, ...]
+    """Weight of the rows per bin."""
     negatives: tuple[float, ...]
 
 
 class Curves(_Part):
     """What the pictures show; thinned out, while the figures are exact."""
 
-    roc: tuple[tuple[float, float], ...] = Field(
-        default=(), description="(false positive rate, true positive rate), rising."
-    )
-    pr: tuple[tuple[float, float], ...] = Field(
-        default=(), description="(recall, precision), recall rising."
-    )
-    bins: tuple[Bin, ...] = Field(
-        default=(), description="Reliability of a binary task; deciles of seconds of a watch time."
-    )
+    roc: tuple[tuple[float, float], ...] = ()
+    """(false positive rate, true positive rate), rising."""
+    pr: tuple[tuple[float, float], ...] = ()
+    """(recall, precision), recall rising."""
+    bins: tuple[Bin, ...] = ()
+    """Reliability of a binary task; deciles of seconds of a watch time."""
     histogram: Histogram | None = None
 
 
@@ -71,20 +73,21 @@ class Detectable(_Part):
 
     metric: str
     difference: float
-    is_paired: bool = Field(description="Against the baseline; else against another evaluation.")
+    is_paired: bool
+    """Against the baseline; else against another evaluation."""
 
 
 class TaskReport(_Part):
     name: str
     kind: Kind
-    space: Literal["observed", "all"] = Field(
-        description="all: p(click) * p(conversion | click) over all rows (CTCVR), say."
-    )
+    space: Literal["observed", "all"]
+    """all: p(click) * p(conversion | click) over all rows (CTCVR), say."""
     label: str
     observed_if: str | None
     rows: int
     users: int | None
-    positives: int | None = Field(description="null for a watch time.")
+    positives: int | None
+    """null for a watch time."""
     figures: dict[str, Figure]
     detectable: Detectable | None
     curves: Curves
@@ -94,22 +97,24 @@ class TaskReport(_Part):
 class Slice(_Part):
     """Some of the rows of one task. Sorted: the most significant loss first."""
 
-    name: str = Field(description="Of the column or built-in slice.")
-    value: str = Field(description="As text; never markup.")
+    name: str
+    """Of the column or built-in slice."""
+    value: str
+    """As text; never markup."""
     task: str
     rows: int
     users: int | None
     positives: int | None
     figures: dict[str, Figure]
-    metric: str = Field(description="The one that is compared.")
+    metric: str
+    """The one that is compared."""
     against: Literal["baseline", "all rows"]
     difference: float | None
     difference_low: float | None
     difference_high: float | None
     p_value: float | None
-    q_value: float | None = Field(
-        description="p after Benjamini and Hochberg's correction for the number of slices."
-    )
+    q_value: float | None
+    """p after Benjamini and Hochberg's correction for the number of slices."""
 
 
 class Model(_Part):
@@ -119,7 +124,8 @@ class Model(_Part):
     config_hash: str
     seed: int
     train_dates: tuple[str, str] | None
-    versions: dict[str, str] = Field(description="Of the packages that trained it.")
+    versions: dict[str, str]
+    """Of the packages that trained it."""
 
 
 class Data(_Part):
@@ -128,7 +134,8 @@ class Data(_Part):
     rows: int
     files: int
     fingerprint: str
-    counts: dict[str, int] = Field(description="What was missing, dropped, clamped or invalid.")
+    counts: dict[str, int]
+    """What was missing, dropped, clamped or invalid."""
 
 
 class Training(_Part):
@@ -141,13 +148,19 @@ class Training(_Part):
 
 class Report(_Part):
     format: Literal[1] = FORMAT
-    created: str = Field(description="UTC, ISO 8601.")
-    revision: str | None = Field(description="git commit of this program, if known.")
-    versions: dict[str, str] = Field(description="Of the packages that evaluated.")
+    created: str
+    """UTC, ISO 8601."""
+    revision: str | None
+    """git commit of this program, if known."""
+    versions: dict[str, str]
+    """Of the packages that evaluated."""
     world_size: int
-    confidence: float = Field(description="Of all intervals.")
-    user: str | None = Field(description="Column of the clusters: rows of one user are not alone.")
-    group: str | None = Field(description="Column of the slates that NDCG and MRR rank within.")
+    confidence: float
+    """Of all intervals."""
+    user: str | None
+    """Column of the clusters: rows of one user are not alone."""
+    group: str | None
+    """Column of the slates that NDCG and MRR rank within."""
     model: Model
     baseline: Model | None
     data: Data

@@ -11,10 +11,11 @@ import hashlib
 import re
 from pathlib import Path
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from marigold_rec.batch import Cursor
 from marigold_rec.errors import CheckpointError
+from marigold_rec.record import Record
 from marigold_rec.sealed import sealed, unsealed
 
 MANIFEST_NAME = "manifest.json"
@@ -24,17 +25,13 @@ _STEP_FOLDER = re.compile(r"^step-(\d{9})$")
 _MOST_MANIFEST_BYTES = 1 << 26
 
 
-class FileEntry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class FileEntry(Record):
     bytes: int
     sha256: str
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """What a checkpoint holds and where its run stood. `files` maps names inside the folder."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = FORMAT
     step: int

@@ -30,9 +30,8 @@ class FeatureSettings(Section):
 class OneColumn(FeatureSettings):
     """The base of the kinds that read one column."""
 
-    column: str | None = Field(
-        default=None, description="Parquet column; null: the feature's name."
-    )
+    column: str | None = None
+    """Parquet column; null: the feature's name."""
 
     @property
     def source(self) -> str:
@@ -46,22 +45,15 @@ class OneColumn(FeatureSettings):
 class SparseFeature(FeatureSettings):
     """The base of the kinds whose values become rows of an embedding table."""
 
-    table: Name | None = Field(default=None, description="Embedding table; null: one of its own.")
-    dim: int | None = Field(
-        default=None,
-        ge=4,
-        le=8192,
-        multiple_of=4,  # FBGEMM's kernels take no other, and say so late and on one rank
-        description="Width of an embedding row.",
-    )
-    pooling: Literal["sum", "mean"] | None = Field(
-        default=None,
-        description="How a list's rows are joined; null: as the table's other features, sum.",
-    )
-
-    ids_per_row: float = Field(
-        default=1.0, gt=0, description="Average length of a list, for the sharding planner."
-    )
+    table: Name | None = None
+    """Embedding table; null: one of its own."""
+    # FBGEMM's kernels take no other width, and say so late and on one rank.
+    dim: int | None = Field(default=None, ge=4, le=8192, multiple_of=4)
+    """Width of an embedding row."""
+    pooling: Literal["sum", "mean"] | None = None
+    """How a list's rows are joined; null: as the table's other features, sum."""
+    ids_per_row: float = Field(default=1.0, gt=0)
+    """Average length of a list, for the sharding planner."""
 
     @property
     def table_rows(self) -> int | None:
@@ -117,10 +109,8 @@ class IdFeature(LookupFeature):
 
     kind: Literal["id"]
     rows: int | None = Field(default=None, ge=1)
-    out_of_range: Literal["error", "drop", "clamp"] = Field(
-        default="error",
-        description="drop: the id is left out of its bag; clamp: the last row. Counted.",
-    )
+    out_of_range: Literal["error", "drop", "clamp"] = "error"
+    """drop: the id is left out of its bag; clamp: the last row. Counted."""
 
     def lenient(self) -> IdFeature:
         return self.model_copy(update={"out_of_range": "drop"})
@@ -190,22 +180,20 @@ class Standardize(Section):
 class DenseSettings(FeatureSettings):
     """The base of the kinds whose values become numbers of the dense part."""
 
-    missing: float = Field(default=0.0, description="Takes the place of null and NaN (raw units).")
+    missing: float = 0.0
+    """Takes the place of null and NaN (raw units)."""
 
 
 class DenseFeature(DenseSettings, OneColumn):
     """A number fed to the dense part: fill missing, then log1p, then clip, then standardize."""
 
     kind: Literal["dense"]
-    transform: Literal["none", "log1p"] = Field(
-        default="none", description="log1p: sign(x) log(1+|x|)."
-    )
-    clip: tuple[float, float] | None = Field(
-        default=None, description="Limits after the transform."
-    )
-    standardize: Standardize | None = Field(
-        default=None, description="(x - mean) / std, applied last."
-    )
+    transform: Literal["none", "log1p"] = "none"
+    """log1p: sign(x) log(1+|x|)."""
+    clip: tuple[float, float] | None = None
+    """Limits after the transform."""
+    standardize: Standardize | None = None
+    """(x - mean) / std, applied last."""
 
     @model_validator(mode="after")
     def _clip_ordered(self) -> DenseFeature:

@@ -17,28 +17,23 @@ from marigold_rec.metrics import metrics_of
 class FigureRule(Section):
     """Limits of one figure of the evaluation's report."""
 
-    min: float | None = Field(default=None, description="Of the figure itself.")
-    max: float | None = Field(default=None, description="Of the figure itself.")
-    within: tuple[float, float] | None = Field(
-        default=None, description="[lowest, highest] of the figure itself: both limits at once."
-    )
-    min_delta: float | None = Field(
-        default=None,
-        description="Of the candidate's figure - the published model's: for what should be high. "
-        "-0.005: it may lose .005.",
-    )
-    max_delta: float | None = Field(
-        default=None, description="Of the same difference: for what should be low."
-    )
-    by: Literal["interval", "value"] | None = Field(
-        default=None, description="See gate.by; null: as there."
-    )
-    on: Literal["both", "evaluation", "holdout"] = Field(
-        default="both", description="The report that is judged."
-    )
-    may_be_missing: bool = Field(
-        default=False, description="Whether a figure that does not exist passes."
-    )
+    min: float | None = None
+    """Of the figure itself."""
+    max: float | None = None
+    """Of the figure itself."""
+    within: tuple[float, float] | None = None
+    """[lowest, highest] of the figure itself: both limits at once."""
+    min_delta: float | None = None
+    """Of the candidate's figure - the published model's: for what should be high. -0.005: it may
+    lose .005."""
+    max_delta: float | None = None
+    """Of the same difference: for what should be low."""
+    by: Literal["interval", "value"] | None = None
+    """See gate.by; null: as there."""
+    on: Literal["both", "evaluation", "holdout"] = "both"
+    """The report that is judged."""
+    may_be_missing: bool = False
+    """Whether a figure that does not exist passes."""
 
     @model_validator(mode="after")
     def _limits_agree(self) -> FigureRule:
@@ -74,149 +69,89 @@ def _over_the_built_in(given: dict[Kind, FigureRules]) -> dict[Kind, FigureRules
 class DataLimits(Section):
     """The new days' profile against those of the newest nights before."""
 
-    nights: int = Field(default=14, ge=1, description="The newest earlier nights that count.")
-    min_rows: int = Field(default=1, ge=0, description="Of all new days together.")
-    min_rows_share: float | None = Field(
-        default=0.6,
-        gt=0,
-        description="Rows per day over those of a usual night: the median of the nights of the "
-        "same weekday; without one, of the same part of the week (Mon-Fri or Sat-Sun); without "
-        "one, of all.",
-    )
-    max_rows_share: float | None = Field(
-        default=2.0,
-        gt=0,
-        description="The same the other way; only where a night of the same part of the week is "
-        "known.",
-    )
-    max_null_rise: float | None = Field(
-        default=0.05,
-        ge=0,
-        le=1,
-        description="Share of nulls and NaN in a feature's column over the largest of the nights.",
-    )
-    max_label_shift: float | None = Field(
-        default=0.1,
-        ge=0,
-        description="Of a task's mean label against the median of at least two nights, relative "
-        "to it; see label_spreads.",
-    )
-    label_spreads: float = Field(
-        default=4.0,
-        ge=0,
-        description="A shift of up to so many standard deviations of the nights' means passes too: "
-        "some labels move by themselves.",
-    )
-    max_observed_shift: float | None = Field(
-        default=0.25,
-        ge=0,
-        description="Of the share of rows that have a task's label, likewise.",
-    )
-    sampling_errors: float = Field(
-        default=4.0,
-        ge=0,
-        description="A shift of up to so many standard errors more passes: it may be chance.",
-    )
-    both_classes: bool = Field(
-        default=True, description="A yes/no task must have labels of both kinds."
-    )
-    constant: bool = Field(
-        default=True, description="Refuse a column that has one value only, and had more before."
-    )
-    types: bool = Field(
-        default=True, description="Refuse a column whose type has changed since the last night."
-    )
-    max_repeated_rows: float | None = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Share of the day's rows that a day before has, too, where rows tell days "
-        "apart; a day of equal content is refused in any case, unless this is null.",
-    )
-    max_outside_day: float | None = Field(
-        default=0.05,
-        ge=0,
-        le=1,
-        description="Share of rows whose event time (data.time) lies outside their dt= folder's "
-        "day by more than day_slack_h.",
-    )
-    day_slack_h: int = Field(
-        default=14,
-        ge=0,
-        le=48,
-        description="Days may begin at midnight in any time zone; event times count in UTC.",
-    )
+    nights: int = Field(default=14, ge=1)
+    """The newest earlier nights that count."""
+    min_rows: int = Field(default=1, ge=0)
+    """Of all new days together."""
+    min_rows_share: float | None = Field(default=0.6, gt=0)
+    """Rows per day over those of a usual night: the median of the nights of the same weekday;
+    without one, of the same part of the week (Mon-Fri or Sat-Sun); without one, of all."""
+    max_rows_share: float | None = Field(default=2.0, gt=0)
+    """The same the other way; only where a night of the same part of the week is known."""
+    max_null_rise: float | None = Field(default=0.05, ge=0, le=1)
+    """Share of nulls and NaN in a feature's column over the largest of the nights."""
+    max_label_shift: float | None = Field(default=0.1, ge=0)
+    """Of a task's mean label against the median of at least two nights, relative to it; see
+    label_spreads."""
+    label_spreads: float = Field(default=4.0, ge=0)
+    """A shift of up to so many standard deviations of the nights' means passes too: some labels
+    move by themselves."""
+    max_observed_shift: float | None = Field(default=0.25, ge=0)
+    """Of the share of rows that have a task's label, likewise."""
+    sampling_errors: float = Field(default=4.0, ge=0)
+    """A shift of up to so many standard errors more passes: it may be chance."""
+    both_classes: bool = True
+    """A yes/no task must have labels of both kinds."""
+    constant: bool = True
+    """Refuse a column that has one value only, and had more before."""
+    types: bool = True
+    """Refuse a column whose type has changed since the last night."""
+    max_repeated_rows: float | None = Field(default=0.5, ge=0, le=1)
+    """Share of the day's rows that a day before has, too, where rows tell days apart; a day of
+    equal content is refused in any case, unless this is null."""
+    max_outside_day: float | None = Field(default=0.05, ge=0, le=1)
+    """Share of rows whose event time (data.time) lies outside their dt= folder's day by more than
+    day_slack_h."""
+    day_slack_h: int = Field(default=14, ge=0, le=48)
+    """Days may begin at midnight in any time zone; event times count in UTC."""
 
 
 class DriftLimits(Section):
     """Distributions: of features against the nights before, of scores against the published."""
 
-    max_psi: float | None = Field(
-        default=0.25,
-        gt=0,
-        description="Population stability index of a feature's column, to the nearest of at least "
-        "two nights before; a larger one passes up to times_usual.",
-    )
-    times_usual: float = Field(
-        default=3.0,
-        ge=0,
-        description="A drift of up to so many times the largest that the nights before had, each "
-        "to the nearest other, passes: some columns change every day.",
-    )
-    min_values: int = Field(
-        default=1000, ge=1, description="With fewer values on either side nothing is said."
-    )
-    ignore: tuple[str, ...] = Field(default=(), description="Columns that may drift.")
-    max_score_ratio: float | None = Field(
-        default=1.5,
-        gt=1,
-        description="Of the candidate's mean score to the published model's on the same rows, and "
-        "the other way round; yes/no tasks.",
-    )
-    max_score_psi: float | None = Field(
-        default=1.0,
-        gt=0,
-        description="Population stability index of the candidate's scores to the published "
-        "model's on the same rows; yes/no tasks.",
-    )
+    max_psi: float | None = Field(default=0.25, gt=0)
+    """Population stability index of a feature's column, to the nearest of at least two nights
+    before; a larger one passes up to times_usual."""
+    times_usual: float = Field(default=3.0, ge=0)
+    """A drift of up to so many times the largest that the nights before had, each to the nearest
+    other, passes: some columns change every day."""
+    min_values: int = Field(default=1000, ge=1)
+    """With fewer values on either side nothing is said."""
+    ignore: tuple[str, ...] = ()
+    """Columns that may drift."""
+    max_score_ratio: float | None = Field(default=1.5, gt=1)
+    """Of the candidate's mean score to the published model's on the same rows, and the other way
+    round; yes/no tasks."""
+    max_score_psi: float | None = Field(default=1.0, gt=0)
+    """Population stability index of the candidate's scores to the published model's on the same
+    rows; yes/no tasks."""
 
 
 class PlausibleLimits(Section):
     """What no sound night shows. Rules of a figure, however wide, don't lift these limits; `null`
     for the figure does: nobody looks at it then."""
 
-    max_gain: float | None = Field(
-        default=0.1,
-        gt=0,
-        description="Of AUC and XAUC over the published model's: more in one night is rather a "
-        "judged day that was learned, or a feature that knows the label.",
-    )
-    min_auc: float | None = Field(
-        default=0.5, ge=0, lt=1, description="Of AUC and XAUC: a constant has 0.5."
-    )
-    max_ne: float | None = Field(
-        default=1.25,
-        ge=1,
-        description="Of NE, yes/no tasks that are shown to rank better than a constant: young "
-        "models rank well and are too sure. For others 1, which a constant at the judged days' "
-        "mean label has.",
-    )
+    max_gain: float | None = Field(default=0.1, gt=0)
+    """Of AUC and XAUC over the published model's: more in one night is rather a judged day that was
+    learned, or a feature that knows the label."""
+    min_auc: float | None = Field(default=0.5, ge=0, lt=1)
+    """Of AUC and XAUC: a constant has 0.5."""
+    max_ne: float | None = Field(default=1.25, ge=1)
+    """Of NE, yes/no tasks that are shown to rank better than a constant: young models rank well and
+    are too sure. For others 1, which a constant at the judged days' mean label has."""
 
 
 class GateConfig(Section):
-    by: Literal["interval", "value"] = Field(
-        default="interval",
-        description="interval: a figure fails where its whole confidence interval lies beyond the "
-        "limit, so that only what is shown to be worse is refused; value: where the figure does.",
-    )
+    by: Literal["interval", "value"] = "interval"
+    """interval: a figure fails where its whole confidence interval lies beyond the limit, so that
+    only what is shown to be worse is refused; value: where the figure does."""
     defaults: Annotated[dict[Kind, FigureRules], AfterValidator(_over_the_built_in)] = Field(
-        default_factory=lambda: _over_the_built_in({}),
-        description="Rules for every task of a kind of label, by figure, laid over the built-in "
-        "ones. A task's own rules are laid over them.",
+        default_factory=lambda: _over_the_built_in({})
     )
-    tasks: dict[str, FigureRules] = Field(
-        default={}, description="A task's own rules, by figure: laid over the defaults of its kind."
-    )
+    """Rules for every task of a kind of label, by figure, laid over the built-in ones. A task's own
+    rules are laid over them."""
+    tasks: dict[str, FigureRules] = Field(default={})
+    """A task's own rules, by figure: laid over the defaults of its kind."""
     data: DataLimits = DataLimits()
     drift: DriftLimits = DriftLimits()
     plausible: PlausibleLimits = PlausibleLimits()

@@ -27,20 +27,16 @@ from marigold_rec.config.tasks import Task
 
 class RunConfig(Section):
     name: str = Field(default="default", pattern=RUN_NAME_PATTERN)
-    dir: str = Field(
-        default="runs", description="Parent folder; the run writes only below dir/name."
-    )
+    dir: str = "runs"
+    """Parent folder; the run writes only below dir/name."""
     seed: int = Field(default=7, ge=0, lt=2**31)
     epochs: int = Field(default=1, ge=1)
-    steps: int | None = Field(
-        default=None, ge=1, description="Stop after this many steps; null: no limit."
-    )
+    steps: int | None = Field(default=None, ge=1)
+    """Stop after this many steps; null: no limit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32",
-        description="Of the dense part in training. bf16: under autocast; losses, heads, probes, "
-        "parameters and tables stay in float32.",
-    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the dense part in training. bf16: under autocast; losses, heads, probes, parameters and
+    tables stay in float32."""
 
 
 class SparseOptimizerConfig(Section):
@@ -53,12 +49,10 @@ class DenseOptimizerConfig(Section):
     name: Literal["adam", "adamw"] = "adam"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    warmup_steps: int = Field(default=0, ge=0, description="Linear warm-up from lr/n to lr.")
-    clip_norm: float | None = Field(
-        default=None,
-        gt=0,
-        description="Largest global norm of the dense gradients; null: no clipping.",
-    )
+    warmup_steps: int = Field(default=0, ge=0)
+    """Linear warm-up from lr/n to lr."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest global norm of the dense gradients; null: no clipping."""
 
 
 class OptimizerConfig(Section):
@@ -70,99 +64,69 @@ ShardingType = Literal["auto", "table_wise", "row_wise", "column_wise"]
 
 
 class ShardingConfig(Section):
-    default: ShardingType = Field(default="auto", description="auto: the planner chooses.")
-    tables: dict[str, ShardingType] = Field(default_factory=dict, description="Table -> type.")
-    hbm_gib: float = Field(
-        default=32.0, gt=0, description="Accelerator memory per rank, for the planner."
-    )
-    host_gib: float = Field(
-        default=64.0, gt=0, description="Host memory per rank, for the planner."
-    )
+    default: ShardingType = "auto"
+    """auto: the planner chooses."""
+    tables: dict[str, ShardingType] = Field(default_factory=dict)
+    """Table -> type."""
+    hbm_gib: float = Field(default=32.0, gt=0)
+    """Accelerator memory per rank, for the planner."""
+    host_gib: float = Field(default=64.0, gt=0)
+    """Host memory per rank, for the planner."""
 
 
 class CheckpointConfig(Section):
-    every_n_steps: int | None = Field(
-        default=None, ge=1, description="null: only at the end and on stop."
-    )
-    keep: int = Field(default=2, ge=1, description="The last so many stay.")
-    keep_every_n_hours: float | None = Field(
-        default=None,
-        gt=0,
-        description="Beside them one of every so many hours stays, by when it was saved; "
-        "null: none.",
-    )
-    keep_best_by: str | None = Field(
-        default=None,
-        description="Beside them the best stays, by its newest train/window_* figure: "
-        "window_auc/ctr, say. One that was saved before the window was full has none; null: none.",
-    )
-    mirror: str | None = Field(
-        default=None,
-        min_length=1,
-        description="A folder or fsspec URL (s3://bucket/runs) that gets a copy of each "
-        "checkpoint, as <mirror>/<run.name>/step-...; --resume auto looks there too; null: none.",
-    )
-    mirror_patience_s: float = Field(
-        default=1800,
-        gt=0,
-        description="How long the end of a run waits for the last copy.",
-    )
-    asynchronous: bool = Field(
-        default=True,
-        description="Training waits only until the state is copied to host memory, which holds "
-        "one more copy of it then; false: until it is on the disk.",
-    )
-    max_misses: int = Field(
-        default=3,
-        ge=0,
-        description="Saves in a row that may fail, a full disk say, before the run ends; the last "
-        "save of a run may never.",
-    )
+    every_n_steps: int | None = Field(default=None, ge=1)
+    """null: only at the end and on stop."""
+    keep: int = Field(default=2, ge=1)
+    """The last so many stay."""
+    keep_every_n_hours: float | None = Field(default=None, gt=0)
+    """Beside them one of every so many hours stays, by when it was saved; null: none."""
+    keep_best_by: str | None = None
+    """Beside them the best stays, by its newest train/window_* figure: window_auc/ctr, say. One
+    that was saved before the window was full has none; null: none."""
+    mirror: str | None = Field(default=None, min_length=1)
+    """A folder or fsspec URL (s3://bucket/runs) that gets a copy of each checkpoint, as
+    <mirror>/<run.name>/step-...; --resume auto looks there too; null: none."""
+    mirror_patience_s: float = Field(default=1800, gt=0)
+    """How long the end of a run waits for the last copy."""
+    asynchronous: bool = True
+    """Training waits only until the state is copied to host memory, which holds one more copy of it
+    then; false: until it is on the disk."""
+    max_misses: int = Field(default=3, ge=0)
+    """Saves in a row that may fail, a full disk say, before the run ends; the last save of a run
+    may never."""
 
 
 class WarmStartConfig(Section):
     """A new run that begins with the model of an older one, perhaps under a changed config."""
 
-    path: str | None = Field(
-        default=None, description="A run's folder, or one of its step-... folders; null: none."
-    )
-    new: tuple[str, ...] = Field(
-        default=(),
-        description="What may begin anew where the checkpoint has nothing that fits: "
-        "tables.<name>, network.<parameter> or the beginning of such a name.",
-    )
-    optimizer: bool = Field(
-        default=True, description="Carry the optimizers' state over, where the values are."
-    )
+    path: str | None = None
+    """A run's folder, or one of its step-... folders; null: none."""
+    new: tuple[str, ...] = ()
+    """What may begin anew where the checkpoint has nothing that fits: tables.<name>,
+    network.<parameter> or the beginning of such a name."""
+    optimizer: bool = True
+    """Carry the optimizers' state over, where the values are."""
 
 
 class NumericsConfig(Section):
     """What happens where numbers are not finite. It is decided before a step's backward."""
 
-    on_non_finite: Literal["stop", "skip_batch"] = Field(
-        default="stop",
-        description="A step whose losses or task weights are not finite. skip_batch: it changes "
-        "nothing, and its rows are passed over, counted and logged.",
-    )
-    max_skipped_batches: int = Field(
-        default=10, ge=0, description="Per start of the run; the next one stops it."
-    )
-    check_tables_every_n_steps: int | None = Field(
-        default=None,
-        ge=1,
-        description="Look at some 4,096 rows of each table shard, others each time, at the first "
-        "logging step after so many steps; null: only where losses or checkpoints show it.",
-    )
+    on_non_finite: Literal["stop", "skip_batch"] = "stop"
+    """A step whose losses or task weights are not finite. skip_batch: it changes nothing, and its
+    rows are passed over, counted and logged."""
+    max_skipped_batches: int = Field(default=10, ge=0)
+    """Per start of the run; the next one stops it."""
+    check_tables_every_n_steps: int | None = Field(default=None, ge=1)
+    """Look at some 4,096 rows of each table shard, others each time, at the first logging step
+    after so many steps; null: only where losses or checkpoints show it."""
 
 
 class LoggingConfig(Section):
     every_n_steps: int = Field(default=50, ge=1)
-    window_rows: int | None = Field(
-        default=20_000,
-        ge=1,
-        description="Newest training rows of all ranks, in whole batches, whose train/window_* "
-        "figures are logged; null: none.",
-    )
+    window_rows: int | None = Field(default=20_000, ge=1)
+    """Newest training rows of all ranks, in whole batches, whose train/window_* figures are logged;
+    null: none."""
     tensorboard: bool = True
 
 
@@ -170,46 +134,30 @@ class EvaluationConfig(Section):
     """What launch/evaluate.py reports. Columns that the data lacks give no figures, and
     a warning unless they are the defaults."""
 
-    user: str | None = Field(
-        default="user_id", description="Column: intervals and GAUC take a user's rows together."
-    )
-    item: str | None = Field(
-        default="item_id", description="Column: slices by how often training saw the item."
-    )
-    group: str | None = Field(
-        default=None, description="Column: a slate, within which NDCG and MRR rank."
-    )
+    user: str | None = "user_id"
+    """Column: intervals and GAUC take a user's rows together."""
+    item: str | None = "item_id"
+    """Column: slices by how often training saw the item."""
+    group: str | None = None
+    """Column: a slate, within which NDCG and MRR rank."""
     ndcg_at: tuple[Annotated[int, Field(ge=1)], ...] = (5, 10)
-    slices: tuple[str, ...] = Field(
-        default=(), description="Columns; numbers of many values are cut into ten equal parts."
-    )
-    confidence: float = Field(default=0.95, gt=0.5, lt=1.0, description="Of all intervals.")
-    memory_gib: float | None = Field(
-        default=None,
-        gt=0,
-        description="Beyond it the judging of the scored rows goes on in files within --out, with "
-        "the same figures; null: half of what the machine, or its cgroup, has left.",
-    )
+    slices: tuple[str, ...] = ()
+    """Columns; numbers of many values are cut into ten equal parts."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Of all intervals."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """Beyond it the judging of the scored rows goes on in files within --out, with the same
+    figures; null: half of what the machine, or its cgroup, has left."""
 
 
 class DistributedConfig(Section):
-    timeout_s: int = Field(
-        default=600,
-        ge=1,
-        description="Collectives give up after this long: while a run begins, and in evaluation.",
-    )
-    step_timeout_s: int = Field(
-        default=120,
-        ge=1,
-        description="The same between steps, once the first is taken, so that a rank that hangs "
-        "ends the others soon; longer than a rank may wait for its data. At most timeout_s counts.",
-    )
-    threads_per_rank: int | None = Field(
-        default=None,
-        ge=1,
-        le=1024,
-        description="Intra-op threads on CPU; null: cores / ranks on this machine.",
-    )
+    timeout_s: int = Field(default=600, ge=1)
+    """Collectives give up after this long: while a run begins, and in evaluation."""
+    step_timeout_s: int = Field(default=120, ge=1)
+    """The same between steps, once the first is taken, so that a rank that hangs ends the others
+    soon; longer than a rank may wait for its data. At most timeout_s counts."""
+    threads_per_rank: int | None = Field(default=None, ge=1, le=1024)
+    """Intra-op threads on CPU; null: cores / ranks on this machine."""
 
 
 class Config(Section):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from marigold_rec.record import Record
 
 
-class Section(BaseModel):
+class Section(Record, allow_inf_nan=False, validate_default=True):
     """Base of every section: frozen, no unknown keys, no NaN, no silent type conversion."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
-    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from marigold_rec.config.names import Name
 from marigold_rec.config.section import Section
 
@@ -11,9 +9,7 @@ from marigold_rec.config.section import Section
 class EncoderSettings(Section):
     """The base of the encoders' settings (models/encoders)."""
 
-    feature: Name | None = Field(
-        default=None, description="The list feature; null: the one of the sequence's name."
-    )
-    query: tuple[Name, ...] = Field(
-        default=(), description="Features that are no lists, to attend with: the item shown, say."
-    )
+    feature: Name | None = None
+    """The list feature; null: the one of the sequence's name."""
+    query: tuple[Name, ...] = ()
+    """Features that are no lists, to attend with: the item shown, say."""

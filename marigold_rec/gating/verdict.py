@@ -6,10 +6,9 @@ Keys are only added within a format number; what changes its meaning gets a new 
 from __future__ import annotations
 
 import datetime
-import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from marigold_rec.record import Record
 
 VERDICT_FORMAT = 1
 
@@ -17,41 +16,41 @@ Result = Literal["passed", "failed", "not_judged"]
 Where = Literal["data", "evaluation", "holdout"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Check(_Part):
+class Check(Record, allow_inf_nan=False):
     """One rule, held against one task or column."""
 
-    rule: str = Field(description="Of the config, below nightly.gate: data.min_rows_share, say.")
-    on: Where = Field(description="What was judged: the data, or one of the two reports.")
-    about: str | None = Field(
-        default=None, description="Task or column, as text and never markup; null: all rows."
-    )
+    rule: str
+    """Of the config, below nightly.gate: data.min_rows_share, say."""
+    on: Where
+    """What was judged: the data, or one of the two reports."""
+    about: str | None = None
+    """Task or column, as text and never markup; null: all rows."""
     result: Result
     found: float | None = None
-    found_low: float | None = Field(default=None, description="Of the interval, where it counts.")
+    found_low: float | None = None
+    """Of the interval, where it counts."""
     found_high: float | None = None
-    limit_low: float | None = Field(default=None, description="What is found may not be below.")
-    limit_high: float | None = Field(default=None, description="What is found may not be above.")
-    sentence: str = Field(description="The same for people; a failed one says what to look at.")
+    limit_low: float | None = None
+    """What is found may not be below."""
+    limit_high: float | None = None
+    """What is found may not be above."""
+    sentence: str
+    """The same for people; a failed one says what to look at."""
 
 
-class Verdict(_Part):
+class Verdict(Record, allow_inf_nan=False):
     format: Literal[1] = VERDICT_FORMAT
-    stage: Literal["data", "night"] = Field(
-        description="data: before the training, of the profiles alone; night: of everything."
-    )
-    publish: bool = Field(description="stage data: whether training is worth its time.")
-    is_first: bool = Field(description="No published model to compare with: only fixed limits.")
-    dates: tuple[datetime.date, datetime.date] | None = Field(description="Of the new days.")
-    reasons: tuple[str, ...] = Field(description="The sentences of the failed checks.")
+    stage: Literal["data", "night"]
+    """data: before the training, of the profiles alone; night: of everything."""
+    publish: bool
+    """stage data: whether training is worth its time."""
+    is_first: bool
+    """No published model to compare with: only fixed limits."""
+    dates: tuple[datetime.date, datetime.date] | None
+    """Of the new days."""
+    reasons: tuple[str, ...]
+    """The sentences of the failed checks."""
     checks: tuple[Check, ...]
-
-    def json_text(self) -> str:
-        """verdict.json: the same verdict, the same bytes."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
 
 
 def limited(

@@ -10,7 +10,8 @@ from marigold_rec.analysis.report import Report
 
 def schema_text() -> str:
     """The JSON schema of report.json, for programs that read it."""
-    return json.dumps(Report.model_json_schema(mode="serialization"), indent=1) + "\n"
+    schema = json.dumps(Report.model_json_schema(mode="serialization"), indent=1)
+    return schema.replace("\\n", " ") + "\n"  # a description goes over several lines of source
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,15 +22,11 @@ def write_report(report: Report, folder: Path) -> None:
     write_whole(
         folder,
         {
-            "report.json": report_json(report),
+            "report.json": report.json_text(),
             "report.md": report_markdown(report),
             "report.html": report_html(report),
         },
     )
-
-
-def report_json(report: Report) -> str:
-    return json.dumps(report.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
 
 
 def write_whole(folder: Path, texts: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from marigold_rec.config.components import Feature
 from marigold_rec.config.features import SparseFeature
@@ -26,6 +26,7 @@ from marigold_rec.config.label_kinds import Kind
 from marigold_rec.config.names import NAME_PATTERN
 from marigold_rec.config.tables import Table, resolve_tables
 from marigold_rec.errors import CheckpointError
+from marigold_rec.record import Record
 from marigold_rec.sealed import sealed, unsealed
 from marigold_rec.transforms.row_bits import ADMITTED_NAME
 
@@ -41,23 +42,19 @@ _MOST_BYTES = 1 << 26
 """Of artefact.json: a vocabulary of a million values fits."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FileEntry(_Part):
+class FileEntry(Record):
     bytes: int
     sha256: str
 
 
-class TableEntry(_Part):
+class TableEntry(Record):
     rows: int = Field(ge=1)
     dim: int = Field(ge=4, multiple_of=4)
     dtype: Precision
     file: str
 
 
-class Output(_Part):
+class Output(Record):
     """One thing that is predicted, as the evaluation judges it: a product of predictions."""
 
     name: str
@@ -69,7 +66,7 @@ class Output(_Part):
     factors: tuple[str, ...] = Field(min_length=1)
 
 
-class Artefact(_Part):
+class Artefact(Record):
     """What artefact.json says."""
 
     kind: Literal["marigold_rec artefact"] = KIND

@@ -19,12 +19,13 @@ from models.encoders.segments import CausalPairs, append_token, causal_pairs, ol
 class CausalSettings(EncoderSettings):
     """Settings that both encoders have."""
 
-    newest_first: bool = Field(default=False, description="The log lists the newest id first.")
+    newest_first: bool = False
+    """The log lists the newest id first."""
     blocks: int = Field(default=2, ge=1, le=64)
-    heads: int = Field(default=2, ge=1, description="Must divide the features' dim.")
-    max_age: int = Field(
-        default=64, ge=1, description="Older positions share the embedding of this age."
-    )
+    heads: int = Field(default=2, ge=1)
+    """Must divide the features' dim."""
+    max_age: int = Field(default=64, ge=1)
+    """Older positions share the embedding of this age."""
 
 
 class CausalEncoder(nn.Module):

@@ -19,15 +19,12 @@ from models.encoders.segments import segment_softmax, segment_sum
 
 class TargetAttentionSettings(EncoderSettings):
     name: Literal["target_attention"]
-    query: tuple[Name, ...] = Field(
-        min_length=1, description="Features that are no lists: the item shown, say."
-    )
-    layers: tuple[Width, ...] = Field(default=(32,), description="Of the attention's network.")
-    normalise: bool = Field(
-        default=False,
-        description="Softmax over the sequence; the paper does not, so that the strength of an "
-        "interest counts.",
-    )
+    query: tuple[Name, ...] = Field(min_length=1)
+    """Features that are no lists: the item shown, say."""
+    layers: tuple[Width, ...] = (32,)
+    """Of the attention's network."""
+    normalise: bool = False
+    """Softmax over the sequence; the paper does not, so that the strength of an interest counts."""
 
 
 class TargetAttention(nn.Module):

@@ -28,7 +28,8 @@ class LogMSESettings(Section):
 
 class LogHuberSettings(Section):
     name: Literal["log_huber"]
-    delta: float = Field(default=1.0, gt=0, description="In units of log(1+s).")
+    delta: float = Field(default=1.0, gt=0)
+    """In units of log(1+s)."""
 
 
 class LogMSEHead(LinearHead):

@@ -14,7 +14,6 @@ from launch import compare
 from marigold_rec.analysis.report import Report
 from marigold_rec.config.flat import flat_settings
 from marigold_rec.reporting.settings import differing_settings
-from marigold_rec.reporting.write import report_json
 from tests.reporting.example import example
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +43,7 @@ def training_run(folder: Path, config: str | None = None, **changes: Any) -> Pat
 
 def evaluation(folder: Path, report: Report) -> Path:
     folder.mkdir()
-    (folder / "report.json").write_text(report_json(report), encoding="utf-8")
+    (folder / "report.json").write_text(report.json_text(), encoding="utf-8")
     return folder
 
 

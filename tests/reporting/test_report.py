@@ -16,7 +16,6 @@ from marigold_rec.reporting import write_report
 from marigold_rec.reporting.html import report_html
 from marigold_rec.reporting.markdown import report_markdown
 from marigold_rec.reporting.schema import schema_text
-from marigold_rec.reporting.write import report_json
 from tests.reporting.example import example
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,7 +137,7 @@ def test_it_writes_three_whole_files_and_nothing_else(written: Path) -> None:
 
 def test_the_same_report_gives_the_same_bytes(written: Path, html: str) -> None:
     again = {
-        "report.json": report_json(example()),
+        "report.json": example().json_text(),
         "report.md": report_markdown(example()),
         "report.html": html,
     }
