@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
+from marigold_rec.reporting.markdown import markdown_table
+
 _LIMIT = 1.10
 _STYLES: dict[str, dict[str, Any]] = {
     "again": {"color": "#999999", "linestyle": ":", "marker": "."},
@@ -64,13 +66,13 @@ def _time_lines(result: dict[str, Any]) -> list[str]:
         "20 steps (10 where all steps are alike). Median of the rounds' ratios to the same round's "
         "static [least..most].",
         "",
-        *_table(heading, rows),
+        markdown_table(heading, rows),
         "",
         *(
             [
                 "Of that, seconds inside the probe over seconds of the steps:",
                 "",
-                *_table(
+                markdown_table(
                     ["tasks", *(titles[n] for n in ("marigold", "every_step", "rows"))], shares
                 ),
                 "",
@@ -119,7 +121,7 @@ def _memory_lines(result: dict[str, Any]) -> list[str]:
         "the C library keeps. In use: what the steps have allocated at most beyond what is "
         "allocated between them, by the C library's own count, looked at every millisecond.",
         "",
-        *_table(heading, rows),
+        markdown_table(heading, rows),
         "",
     ]
 
@@ -166,8 +168,3 @@ def _ratio(ratios: list[float] | None) -> str:
     if ratios is None:
         return "-"
     return f"{statistics.median(ratios):.3f} [{min(ratios):.2f}..{max(ratios):.2f}]"
-
-
-def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]

@@ -9,8 +9,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from jobs.studies.drawing import COLOURS, GREY, INK, TEXT_SIZE, new_figure, plain, save
+from jobs.studies.drawing import COLOURS, GREY, INK, TEXT_SIZE, new_figure, save, style_axes
 from jobs.studies.table import Spread, paired_difference, spread
+from marigold_rec.reporting.markdown import markdown_table
 
 SINGLE = "single-task-"
 _TASKS = ("ctr", "cvr", "watch_time")
@@ -58,7 +59,8 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
         "Difference of the share from the single-task model's, seed by seed, mean over dials and "
         "seeds ± its standard error; in bold: a loss of more than 0.03 and two standard errors.",
         "",
-        *_table(["regime", "balancer", *_TASKS, "worst"], _differences(result, shares)),
+        markdown_table(["regime", "balancer", *_TASKS, "worst"], _differences(result, shares)),
+        "",
     ]
     for name, regime in result["regimes"].items():
         lines += [
@@ -66,7 +68,8 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
             "",
             regime["what"],
             "",
-            *_table(*_shares_table(result, shares, name)),
+            markdown_table(*_shares_table(result, shares, name)),
+            "",
         ]
     lines += [_foot(result)]
     (folder / "conflict.md").write_text("\n".join(lines) + "\n")
@@ -144,11 +147,6 @@ def _dial(dial: float) -> str:
     return "1/3" if abs(dial - 1 / 3) < 1e-9 else f"{dial:g}"
 
 
-def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
-
-
 def _foot(result: dict[str, Any]) -> str:
     gaps = [
         abs(result["closed_form"][key][task] - best[task])
@@ -194,7 +192,7 @@ def _panel(
     balancers: Iterable[str],
 ) -> None:
     """Share over dial; the balancers stand side by side, so that no error bar hides another."""
-    plain(axes)
+    style_axes(axes)
     step = 0.02 if len(dials) > 1 else 0.04
     single = _means_and_errors(shares, name, dials, "single-task", task)
     if len(dials) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from jobs.studies.study_results import StudyResults, distinct
 from jobs.studies.table import Row, Spread
 from marigold_rec.config import Config
 from marigold_rec.config.yaml_text import dump_yaml
+from marigold_rec.reporting.markdown import markdown_table
 
 
 def write_report(study: StudyResults, out: Path, pictures: Sequence[str]) -> None:
@@ -28,13 +29,13 @@ def _markdown(study: StudyResults, pictures: Sequence[str]) -> str:
         "# Study",
         _how(study),
         *_warnings(study),
-        _table(_main_table(study)),
+        _main_table(study),
         _foot(study),
         f"## Differences from {plan.file.reference}",
-        _table(_difference_table(study)),
+        _difference_table(study),
         "Mean paired difference over seeds ± its standard error.",
         "## Final weights",
-        _table(_weight_table(study)),
+        _weight_table(study),
         "Each task's share of the sum of weights at the last step, mean over seeds: Adam and "
         "Adagrad are invariant to a common factor.",
         *(f"![{name}]({name})" for name in pictures),
@@ -86,10 +87,11 @@ def _warnings(study: StudyResults) -> list[str]:
     return found
 
 
-def _main_table(study: StudyResults) -> list[list[str]]:
+def _main_table(study: StudyResults) -> str:
     plan, num_seeds = study.plan, len(study.plan.file.seeds)
-    heading = ["balancer", *(f"{c.task} {c.metric}" for c in plan.columns)]
-    lines = [[*heading, "Delta-m %", "mean rank", "step time"]]
+    metrics = [f"{c.task} {c.metric}" for c in plan.columns]
+    heading = ["balancer", *metrics, "Delta-m %", "mean rank", "step time"]
+    lines: list[list[str]] = []
     for row in study.rows:
         count = max((s.count for s in row.metrics.values()), default=0)
         lines.append(
@@ -105,7 +107,7 @@ def _main_table(study: StudyResults) -> list[list[str]]:
         metrics = [_plus_minus(study.single_task.get(c.task)) for c in plan.columns]
         time = _plus_minus(study.single_task_time, ".2f")
         lines.append(["*one model per task*", *metrics, "0", "-", time])
-    return lines
+    return markdown_table(heading, lines)
 
 
 def _foot(study: StudyResults) -> str:
@@ -122,23 +124,23 @@ def _foot(study: StudyResults) -> str:
     )
 
 
-def _difference_table(study: StudyResults) -> list[list[str]]:
+def _difference_table(study: StudyResults) -> str:
     columns = study.plan.columns
-    lines = [["balancer", *(f"{c.task} {c.metric}" for c in columns)]]
+    lines: list[list[str]] = []
     for row in study.rows:
         if row.name != study.plan.file.reference:
             found = [row.differences.get(c.task) for c in columns]
             lines.append([_name(row), *(_difference(d) for d in found)])
-    return lines
+    return markdown_table(["balancer", *(f"{c.task} {c.metric}" for c in columns)], lines)
 
 
-def _weight_table(study: StudyResults) -> list[list[str]]:
+def _weight_table(study: StudyResults) -> str:
     tasks = [c.task for c in study.plan.columns]
-    lines = [["balancer", *tasks]]
+    lines: list[list[str]] = []
     for row in study.rows:
         found = study.final_weights[row.name]
         lines.append([_name(row), *(f"{found[t]:.3f}" if t in found else "-" for t in tasks)])
-    return lines
+    return markdown_table(["balancer", *tasks], lines)
 
 
 def _settings(plan: Plan) -> str:
@@ -180,12 +182,6 @@ def _difference(found: Spread | None) -> str:
     if found is None:
         return "-"
     return f"{found.mean:+.4f}" + ("" if found.error is None else f" ± {found.error:.4f}")
-
-
-def _table(lines: Iterable[Sequence[str]]) -> str:
-    heading, *rest = lines
-    rule = ["---"] + ["---:"] * (len(heading) - 1)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *rest))
 
 
 def _json(study: StudyResults) -> dict[str, Any]:
