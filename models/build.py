@@ -70,11 +70,27 @@ def build_network(config: Config) -> Network:
         interactions.append(_class(INTERACTIONS, settings)(settings, slots))
         slots = interactions[-1].slots
     outputs, dropout = len(heads), model.dropout
-    trunk = _class(TRUNKS, model.trunk)(model.trunk, width_of(slots), outputs, dropout)
+    reads_OJ = _reads(config, list(heads), slots)
+    trunk = _class(TRUNKS, model.trunk)(model.trunk, width_of(slots), outputs, dropout, reads_OJ)
     towers = StackedMLP(outputs, trunk.out_width, model.tower_layers, dropout, stack="output")
     return Network(
         layout, config.task_names, terms, Stages(encoders, interactions, trunk, towers, heads)
     )
+
+
+def _reads(config: Config, outputs: list[str], slots: Sequence[Slot]) -> torch.Tensor | None:
+    """reads_OJ (bool): the columns that each output reads; None: each reads all."""
+    readers = {feature.name: feature.tasks for feature in config.features}
+    for sequence, feature in config.sequence_features.items():
+        readers[sequence] = readers[feature]
+    if all(readers.get(slot.name) is None for slot in slots):
+        return None
+    reads_OJ = torch.ones(len(outputs), width_of(slots), dtype=torch.bool)
+    for slot in slots:
+        if (tasks := readers.get(slot.name)) is not None:
+            for row, output in enumerate(outputs):
+                reads_OJ[row, slot.start : slot.stop] = output.partition("/")[0] in tasks
+    return reads_OJ
 
 
 def _encoder(settings: Section, slot: SequenceSlot, layout: InputLayout) -> Encoder:

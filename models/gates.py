@@ -25,8 +25,11 @@ class Gates(nn.Module):
         stack: Axis = None,
         reads: Axis = None,
         mixes: Axis = None,
+        columns_TI: Tensor | None = None,
+        experts_TE: Tensor | None = None,
     ) -> None:
-        """`stack`, `reads`, `mixes`: the meanings of T, I and E (marigold_rec.axes)."""
+        """`stack`, `reads`, `mixes`: the meanings of T, I and E (marigold_rec.axes).
+        `columns_TI`, `experts_TE` (bool; None: all): what each gate reads, and may choose from."""
         super().__init__()
         self.select = StackedLinear(
             num_readers,
@@ -37,11 +40,18 @@ class Gates(nn.Module):
             stack=stack,
             reads=reads,
             gives=mixes,
+            columns_GI=columns_TI,
         )
+        self.never_TE: Tensor | None
+        never_TE = None if experts_TE is None else ~experts_TE
+        self.register_buffer("never_TE", never_TE, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """gates_TBE from x_BI (all gates read it) or x_TBI; over E they are >= 0 and sum to 1."""
-        return self.select(x).softmax(dim=-1)
+        logits_TBE = self.select(x)
+        if self.never_TE is not None:
+            logits_TBE = logits_TBE.masked_fill(self.never_TE[:, None, :], -torch.inf)
+        return logits_TBE.softmax(dim=-1)
 
 
 def mix_shared(gates_TBE: Tensor, experts_EBO: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from marigold_rec.config.names import Width
 from marigold_rec.config.section import Section
 from models.gates import Gates, mix_shared
 from models.stacked_mlp import StackedMLP
+from models.views import Views
 
 
 class MMoESettings(Section):
@@ -39,13 +40,33 @@ class MMoE(nn.Module):
     Settings = MMoESettings
 
     def __init__(
-        self, settings: MMoESettings, in_width: int, num_outputs: int, dropout: float
+        self,
+        settings: MMoESettings,
+        in_width: int,
+        num_outputs: int,
+        dropout: float,
+        reads_OJ: Tensor | None = None,
     ) -> None:
         super().__init__()
+        views = Views(reads_OJ, num_outputs)
+        experts = [view for view in range(len(views)) for _ in range(settings.experts)]
         self.experts = StackedMLP(
-            settings.experts, in_width, settings.expert_layers, dropout, reads="input"
+            len(experts),
+            in_width,
+            settings.expert_layers,
+            dropout,
+            reads="input",
+            columns_GI=views.columns(experts),
         )
-        self.gates = Gates(num_outputs, in_width, settings.experts, stack="output", reads="input")
+        self.gates = Gates(
+            num_outputs,
+            in_width,
+            len(experts),
+            stack="output",
+            reads="input",
+            columns_TI=views.columns(views.of_output),
+            experts_TE=views.may_use(experts),
+        )
         self.out_width = settings.out_width
 
     def forward(self, x_BJ: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ class StackedLinear(nn.Module):
     initialised whole would take G*I or G*O for a fan and start too small. Biases start at 0.
 
     `stack`, `reads` and `gives` say what the axes G, I and O mean (marigold_rec.axes).
+
+    `columns_GI` (bool; None: all): the columns that each layer reads. Neither values nor gradients
+    pass the others, at the price of one product of the weights' size.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class StackedLinear(nn.Module):
         reads: Axis = None,
         gives: Axis = None,
         is_shared: bool | None = None,
+        columns_GI: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_stacked, out_width, in_width))
@@ -47,14 +51,20 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(num_stacked, out_width)) if bias else None
         state_axes(self, "bias", stack, gives, is_shared=is_shared)
         self._init: Literal["kaiming", "xavier"] = init
+        self.columns_GI: Tensor | None
+        self.register_buffer("columns_GI", columns_GI, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        for weight_OI in self.weight.unbind():
+        for g, weight_OI in enumerate(self.weight.detach().unbind()):
+            columns_I = None if self.columns_GI is None else self.columns_GI[g]
+            read_OI = weight_OI if columns_I is None else weight_OI[:, columns_I]
             if self._init == "kaiming":
-                nn.init.kaiming_uniform_(weight_OI, nonlinearity="relu")
+                nn.init.kaiming_uniform_(read_OI, nonlinearity="relu")
             else:
-                nn.init.xavier_uniform_(weight_OI)
+                nn.init.xavier_uniform_(read_OI)
+            if columns_I is not None:
+                weight_OI.zero_()[:, columns_I] = read_OI
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -64,7 +74,7 @@ class StackedLinear(nn.Module):
 
     def wide(self, x_BI: Tensor) -> Tensor:
         """All G layers on one input as one matrix product: [B, G*O]."""
-        weight = self.weight.flatten(0, 1)
+        weight = self._read_weight().flatten(0, 1)
         return F.linear(x_BI, weight, None if self.bias is None else self.bias.flatten())
 
     def split(self, wide: Tensor) -> Tensor:
@@ -73,10 +83,15 @@ class StackedLinear(nn.Module):
 
     def batched(self, x_GBI: Tensor) -> Tensor:
         """y_GBO, each layer on an input of its own."""
-        weight_GIO = self.weight.transpose(1, 2)
+        weight_GIO = self._read_weight().transpose(1, 2)
         if self.bias is None:
             return torch.bmm(x_GBI, weight_GIO)
         return torch.baddbmm(self.bias.unsqueeze(1), x_GBI, weight_GIO)
+
+    def _read_weight(self) -> Tensor:
+        """weight_GOI with zeros for the columns that a layer doesn't read."""
+        columns = self.columns_GI
+        return self.weight if columns is None else self.weight * columns[:, None, :]
 
     def extra_repr(self) -> str:
         num_stacked, out_width, in_width = self.weight.shape
@@ -100,12 +115,20 @@ class StackedMLP(nn.Module):
         stack: Axis = None,
         reads: Axis = None,
         is_shared: bool | None = None,
+        columns_GI: Tensor | None = None,
     ) -> None:
-        """`stack`: the meaning of G; `reads`: of the first layer's I (marigold_rec.axes)."""
+        """`stack`: the meaning of G; `reads`: of the first layer's I (marigold_rec.axes);
+        `columns_GI`: the columns that each reads (see StackedLinear)."""
         super().__init__()
         self.layers = nn.ModuleList(
             StackedLinear(
-                num_stacked, i, o, stack=stack, reads=None if n else reads, is_shared=is_shared
+                num_stacked,
+                i,
+                o,
+                stack=stack,
+                reads=None if n else reads,
+                is_shared=is_shared,
+                columns_GI=None if n else columns_GI,
             )
             for n, (i, o) in enumerate(zip([in_width, *widths], widths, strict=False))
         )

@@ -33,6 +33,13 @@ class OneColumn(FeatureSettings):
     column: str | None = None
     """Parquet column; null: the feature's name."""
 
+    tasks: tuple[Name, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Tasks that read it; null: all. It is kept from the others, and their "
+        "gradients don't reach its table.",
+    )
+
     @property
     def source(self) -> str:
         return self.column if self.column is not None else self.name

@@ -1,0 +1,40 @@
+"""What each output may read of the joined input, and which experts it may use therefore.
+
+A feature can be kept from a task (features[].tasks): its values don't reach the task's prediction,
+and the task's gradient doesn't reach its table. Outputs that read the same columns share a view.
+
+Shapes: O outputs, V views, J width of the joined input, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Views:
+    """The distinct sets of columns among the outputs', in the order of the first output of each."""
+
+    def __init__(self, reads_OJ: Tensor | None, num_outputs: int) -> None:
+        """`reads_OJ` (bool): what each output reads; None: each reads all."""
+        rows = [()] * num_outputs if reads_OJ is None else [tuple(r) for r in reads_OJ.tolist()]
+        distinct = list(dict.fromkeys(rows))
+        self.of_output: Sequence[int] = [distinct.index(row) for row in rows]
+        self._columns_VJ = None if reads_OJ is None else torch.tensor(distinct, dtype=torch.bool)
+
+    def __len__(self) -> int:
+        return max(self.of_output) + 1
+
+    def columns(self, views: Sequence[int]) -> Tensor | None:
+        """bool [len(views), J]; None: all columns."""
+        return None if self._columns_VJ is None else self._columns_VJ[list(views)]
+
+    def may_use(self, experts: Sequence[int]) -> Tensor | None:
+        """bool_OE for experts of these views: those that read nothing that the output may not.
+        None: each output may use all."""
+        if self._columns_VJ is None:
+            return None
+        own_OJ, theirs_EJ = self._columns_VJ[list(self.of_output)], self._columns_VJ[list(experts)]
+        return ~(theirs_EJ[None] & ~own_OJ[:, None]).any(-1)
