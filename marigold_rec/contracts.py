@@ -44,7 +44,8 @@ class Interaction(Protocol):
 
 class Trunk(Protocol):
     """Turns the joined input into what each output's tower reads. A torch.nn.Module built from
-    (settings, in_width, num_outputs, dropout)."""
+    (settings, in_width, num_outputs, dropout, reads_OJ): reads_OJ (bool) says which columns each
+    output may depend on; None: on all."""
 
     out_width: int
 

@@ -6,7 +6,7 @@ tower's output, K raw numbers of a head, P prediction columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,11 +37,14 @@ class Stages:
 
     encoders: Sequence[Encoder]
     interactions: Sequence[Interaction]
+    """Of the columns that every output may read; `kept` ones pass them by."""
     trunk: Trunk
     towers: nn.Module
     """From the trunk's h_BH or h_OBH to one tower_BH for each output, stacked."""
     heads: Mapping[str, Head]
     """By output; the tasks' come first, in the config's order."""
+    kept: frozenset[str] = frozenset()
+    """Features and sequences that are kept from some output."""
 
 
 class Network(nn.Module):
@@ -71,8 +74,11 @@ class Network(nn.Module):
         self.trunk = cast(nn.Module, stages.trunk)
         self.towers = stages.towers
         self.heads = _modules(list(stages.heads.values()), self.output_names)
-        self._joined = joined_slots(layout, stages.encoders)
-        self._trunk_slots = stages.interactions[-1].slots if stages.interactions else self._joined
+        joined = joined_slots(layout, stages.encoders)
+        self._common = common_slots(joined, stages.kept)
+        self._trunk_slots = trunk_slots(joined, stages.interactions, stages.kept)
+        self._pass_by = [slot for slot in joined if slot.name in stages.kept]
+        self._joined = joined
 
     @property
     def task_heads(self) -> tuple[Head, ...]:
@@ -114,8 +120,8 @@ class Network(nn.Module):
     def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """Each head's raw output_BK, in the order of `output_names`."""
         x = self._join(inputs)
-        for interaction in self.interactions:
-            x = interaction(x)
+        if self.interactions:
+            x = self._interact(x)
         towers_OBH = self.towers(self.trunk(x))
         return tuple(
             head(tower_BH) for head, tower_BH in zip(self.heads, towers_OBH.unbind(), strict=True)
@@ -128,6 +134,16 @@ class Network(nn.Module):
             return torch.cat(found, dim=1)
         means = [prediction_BC[:, :1] for prediction_BC in found]
         return torch.cat(means + [prediction_BC[:, 1:] for prediction_BC in found], dim=1)
+
+    def _interact(self, x_BI: Tensor) -> Tensor:
+        passing = [x_BI[:, slot.start : slot.stop] for slot in self._pass_by]
+        if passing:
+            kept = {slot.name for slot in self._pass_by}
+            common = [x_BI[:, s.start : s.stop] for s in self._joined if s.name not in kept]
+            x_BI = torch.cat(common, dim=1)
+        for interaction in self.interactions:
+            x_BI = interaction(x_BI)
+        return torch.cat([x_BI, *passing], dim=1) if passing else x_BI
 
     def _join(self, inputs: Inputs) -> Tensor:
         """x_BI; the pooled embeddings themselves where there is nothing else."""
@@ -160,7 +176,7 @@ class Network(nn.Module):
         slots = self._trunk_slots
         if parameter.startswith("interactions."):
             before = int(parameter.split(".")[1]) - 1
-            first = self._joined
+            first = self._common
             slots = cast(Any, self.interactions[before]).slots if before >= 0 else first
         return tuple((slot.name, slot.width) for slot in slots)
 
@@ -174,6 +190,21 @@ def joined_slots(layout: InputLayout, encoders: Sequence[Encoder]) -> tuple[Slot
     ]
     dense = [(slot.name, slot.width) for slot in layout.dense]
     return slots_of([*pooled, *encoded, *dense])
+
+
+def common_slots(joined: Sequence[Slot], kept: Container[str]) -> tuple[Slot, ...]:
+    """The columns that interactions read."""
+    return slots_of([(slot.name, slot.width) for slot in joined if slot.name not in kept])
+
+
+def trunk_slots(
+    joined: Sequence[Slot], interactions: Sequence[Interaction], kept: Container[str]
+) -> tuple[Slot, ...]:
+    """The columns of the trunk's input."""
+    if not interactions:
+        return tuple(joined)
+    passing = [(slot.name, slot.width) for slot in joined if slot.name in kept]
+    return slots_of([*((slot.name, slot.width) for slot in interactions[-1].slots), *passing])
 
 
 def prediction_columns(heads: Mapping[str, Head]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -20,7 +20,7 @@ from marigold_rec.config.schema import Config
 from marigold_rec.config.section import Section
 from marigold_rec.contracts import Encoder, Interaction
 from marigold_rec.inputs import InputLayout, SequenceSlot, Slot, slots_of, width_of
-from marigold_rec.network import Network, Stages, joined_slots
+from marigold_rec.network import Network, Stages, common_slots, joined_slots, trunk_slots
 from models.embeddings import Embeddings
 from models.stacked_mlp import StackedMLP
 
@@ -64,26 +64,27 @@ def build_network(config: Config) -> Network:
             heads[f"{task.name}/{name}"] = head
         terms[task.name] = loss_class(task.loss, task, heads)
     encoders = [_encoder(model.sequences[slot.name], slot, layout) for slot in layout.sequences]
-    slots: tuple[Slot, ...] = joined_slots(layout, encoders)
+    joined = joined_slots(layout, encoders)
+    kept = frozenset(config.restricted_readers)
+    slots = common_slots(joined, kept)
     interactions: list[Interaction] = []
     for settings in model.interactions:
         interactions.append(_class(INTERACTIONS, settings)(settings, slots))
         slots = interactions[-1].slots
+    slots = trunk_slots(joined, interactions, kept)
     outputs, dropout = len(heads), model.dropout
-    reads_OJ = _reads(config, list(heads), slots)
+    reads_OJ = _reads(config.restricted_readers, list(heads), slots)
     trunk = _class(TRUNKS, model.trunk)(model.trunk, width_of(slots), outputs, dropout, reads_OJ)
     towers = StackedMLP(outputs, trunk.out_width, model.tower_layers, dropout, stack="output")
-    return Network(
-        layout, config.task_names, terms, Stages(encoders, interactions, trunk, towers, heads)
-    )
+    stages = Stages(encoders, interactions, trunk, towers, heads, kept)
+    return Network(layout, config.task_names, terms, stages)
 
 
-def _reads(config: Config, outputs: list[str], slots: Sequence[Slot]) -> torch.Tensor | None:
+def _reads(
+    readers: Mapping[str, Container[str]], outputs: Sequence[str], slots: Sequence[Slot]
+) -> torch.Tensor | None:
     """reads_OJ (bool): the columns that each output reads; None: each reads all."""
-    readers = {feature.name: feature.tasks for feature in config.features}
-    for sequence, feature in config.sequence_features.items():
-        readers[sequence] = readers[feature]
-    if all(readers.get(slot.name) is None for slot in slots):
+    if not readers:
         return None
     reads_OJ = torch.ones(len(outputs), width_of(slots), dtype=torch.bool)
     for slot in slots:

@@ -34,7 +34,9 @@ class MMoE(nn.Module):
     """h_o = sum_e softmax(W_o x)_e expert_e(x) for each output o.
 
     Differences from the paper: experts may have several layers (the paper's have one), and dropout
-    may follow every hidden layer. The gates are the paper's: linear, without a bias.
+    may follow every hidden layer. The gates are the paper's: linear, without a bias. Where features
+    are kept from tasks, there are so many experts for each set of features that is read, and a
+    task's gate mixes those that read nothing which is kept from it.
     """
 
     Settings = MMoESettings

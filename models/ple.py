@@ -20,6 +20,7 @@ from marigold_rec.config.names import Width
 from marigold_rec.config.section import Section
 from models.gates import Gates, mix_own, mix_shared
 from models.stacked_mlp import StackedMLP
+from models.views import Views
 
 
 class PLESettings(Section):
@@ -39,16 +40,23 @@ class PLE(nn.Module):
     """`levels` CGC blocks, one after the other.
 
     Differences from the paper: experts may have several layers, each level's with the same widths,
-    and dropout may follow every hidden layer. As in the paper, the last level has no gate for the
-    shared experts (nothing would read it), and gates are linear, without a bias.
+    and dropout may follow every hidden layer. Shared experts read what no task is kept from, and
+    the shared gate mixes no expert that reads more. As in the paper, the last level has no gate for
+    the shared experts (nothing would read it), and gates are linear, without a bias.
     """
 
     Settings = PLESettings
 
     def __init__(
-        self, settings: PLESettings, in_width: int, num_outputs: int, dropout: float
+        self,
+        settings: PLESettings,
+        in_width: int,
+        num_outputs: int,
+        dropout: float,
+        reads_OJ: Tensor | None = None,
     ) -> None:
         super().__init__()
+        views = Views(reads_OJ, num_outputs)
         width = in_width
         levels: list[CGC] = []
         for level in range(settings.levels):
@@ -56,9 +64,9 @@ class PLE(nn.Module):
                 CGC(
                     settings,
                     width,
-                    num_outputs,
+                    views,
                     dropout,
-                    reads=None if level else "input",
+                    is_first=level == 0,
                     is_last=level == settings.levels - 1,
                 )
             )
@@ -86,16 +94,19 @@ class CGC(nn.Module):
         self,
         settings: PLESettings,
         in_width: int,
-        num_outputs: int,
+        views: Views,
         dropout: float,
         *,
-        reads: Axis,
+        is_first: bool,
         is_last: bool,
     ) -> None:
         super().__init__()
-        self.num_outputs = num_outputs
+        self.num_outputs = num_outputs = len(views.of_output)
         self.per_output = settings.task_experts
         num_shared, layers = settings.shared_experts, settings.expert_layers
+        own_views = [view for view in views.of_output for _ in range(self.per_output)]
+        reads: Axis = "input" if is_first else None  # later levels read the level before
+        common = views.common if is_first else None
         # The next level's shared experts read what one task's experts say, and so does every task.
         self.task_experts = StackedMLP(
             num_outputs * self.per_output,
@@ -105,15 +116,41 @@ class CGC(nn.Module):
             stack="output",
             reads=reads,
             is_shared=not is_last,
+            columns_GI=views.columns(own_views) if is_first else None,
         )
-        self.shared_experts = StackedMLP(num_shared, in_width, layers, dropout, reads=reads)
+        self.shared_experts = StackedMLP(
+            num_shared,
+            in_width,
+            layers,
+            dropout,
+            reads=reads,
+            columns_GI=None if common is None else common.expand(num_shared, -1),
+        )
         self.task_gates = Gates(
-            num_outputs, in_width, self.per_output + num_shared, stack="output", reads=reads
+            num_outputs,
+            in_width,
+            self.per_output + num_shared,
+            stack="output",
+            reads=reads,
+            columns_TI=views.columns(views.of_output) if is_first else None,
         )
         everyone = num_outputs * self.per_output + num_shared
         mixes = ExpertsOf(self.per_output, num_shared)
+        may_mix = views.reads_only_common(own_views)
+        if may_mix is not None:
+            may_mix = torch.cat([may_mix, torch.ones(num_shared, dtype=torch.bool)])[None]
         self.shared_gate = (
-            None if is_last else Gates(1, in_width, everyone, reads=reads, mixes=mixes)
+            None
+            if is_last
+            else Gates(
+                1,
+                in_width,
+                everyone,
+                reads=reads,
+                mixes=mixes,
+                columns_TI=common,
+                experts_TE=may_mix,
+            )
         )
 
     def forward(self, own: Tensor, shared_BI: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from marigold_rec.config.names import Width
 from marigold_rec.config.section import Section
 from models.stacked_mlp import StackedMLP
+from models.views import Views
 
 
 class SharedBottomSettings(Section):
@@ -27,18 +28,34 @@ class SharedBottomSettings(Section):
 class SharedBottom(nn.Module):
     """One multi-layer perceptron that all towers read.
 
-    Hard parameter sharing: the baseline that MMoE and PLE are measured against.
+    Hard parameter sharing: the baseline that MMoE and PLE are measured against. Where features are
+    kept from tasks, there is one for each set of features that is read.
     """
 
     Settings = SharedBottomSettings
 
     def __init__(
-        self, settings: SharedBottomSettings, in_width: int, num_outputs: int, dropout: float
+        self,
+        settings: SharedBottomSettings,
+        in_width: int,
+        num_outputs: int,
+        dropout: float,
+        reads_OJ: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.bottom = StackedMLP(1, in_width, settings.bottom_layers, dropout, reads="input")
+        views = Views(reads_OJ, num_outputs)
+        self.bottom = StackedMLP(
+            len(views),
+            in_width,
+            settings.bottom_layers,
+            dropout,
+            reads="input",
+            columns_GI=views.columns(range(len(views))),
+        )
+        self._view_of_output = views.of_output
         self.out_width = settings.out_width
 
     def forward(self, x_BJ: Tensor) -> Tensor:
-        """h_BH."""
-        return self.bottom(x_BJ)[0]
+        """h_BH; h_OBH where outputs read different features."""
+        bottoms_VBH = self.bottom(x_BJ)
+        return bottoms_VBH[0] if len(bottoms_VBH) == 1 else bottoms_VBH[self._view_of_output]

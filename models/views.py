@@ -31,6 +31,18 @@ class Views:
         """bool [len(views), J]; None: all columns."""
         return None if self._columns_VJ is None else self._columns_VJ[list(views)]
 
+    @property
+    def common(self) -> Tensor | None:
+        """bool [1, J]: the columns that all outputs read; None: all columns."""
+        return None if self._columns_VJ is None else self._columns_VJ.all(0, keepdim=True)
+
+    def reads_only_common(self, experts: Sequence[int]) -> Tensor | None:
+        """bool_E for experts of these views; None: each does."""
+        if self._columns_VJ is None:
+            return None
+        kept_J = ~self._columns_VJ.all(0)
+        return ~(self._columns_VJ[list(experts)] & kept_J).any(-1)
+
     def may_use(self, experts: Sequence[int]) -> Tensor | None:
         """bool_OE for experts of these views: those that read nothing that the output may not.
         None: each output may use all."""

@@ -27,6 +27,7 @@ def cross_field_problems(config: Config) -> list[str]:
         *_funnel(config),
         *_heads(config),
         *_sequences(config),
+        *_readers(config),
         *_maturing(config),
         *_balancer(config),
         *_dates(config),
@@ -188,6 +189,21 @@ def _sequences(config: Config) -> list[str]:
             if query not in sparse or query in read
         ]
     return problems
+
+
+def _readers(config: Config) -> list[str]:
+    known = config.task_names
+    problems = [
+        f"features.{feature.name}.tasks: there is no task {task!r}; {did_you_mean(task, known)}"
+        for feature in config.features
+        for task in feature.tasks or ()
+        if task not in known
+    ]
+    return problems or [
+        f"tasks.{task}: it reads no feature; add it to some feature's `tasks`, or leave them null"
+        for task in known
+        if all(task not in (feature.tasks or known) for feature in config.features)
+    ]
 
 
 def _maturing(config: Config) -> list[str]:

@@ -215,5 +215,18 @@ class Config(Section):
         return tuple(f for f in self.features if isinstance(f, DenseSettings))
 
     @property
+    def restricted_readers(self) -> dict[str, frozenset[str]]:
+        """Feature or sequence -> its tasks, where they are not all.
+
+        A sequence is read by those that may read its list and everything that it attends with.
+        """
+        every = frozenset(self.task_names)
+        readers = {f.name: every if f.tasks is None else frozenset(f.tasks) for f in self.features}
+        for name, settings in self.model.sequences.items():
+            read = [settings.feature or name, *settings.query]
+            readers[name] = every.intersection(*(readers[feature] for feature in read))
+        return {name: tasks for name, tasks in readers.items() if tasks < every}
+
+    @property
     def task_names(self) -> tuple[str, ...]:
         return tuple(t.name for t in self.tasks)
