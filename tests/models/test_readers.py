@@ -83,7 +83,7 @@ def test_a_feature_reaches_its_tasks_alone(trunk: dict[str, Any], interactions: 
     readers = {"user": ["b", "c"], "item": ["c"], "clicks": ["a"]}
     network = build_network(_config(trunk, interactions, *readers.values())).double()
     for parameter in network.parameters():  # so that no unit is dead, at start or by chance
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.uniform_(parameter, -0.1, 0.3)
     inputs = _inputs()
     # What attends with the item is read by those that may read it.
     readers |= {"seen": ["c"], "place": ["a", "b", "c"]}
