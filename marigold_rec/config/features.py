@@ -20,6 +20,9 @@ class FeatureSettings(Section):
 
     kind: Any
     name: Name
+    tasks: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """Tasks that read it; null: all. It is kept from the others, and their gradients don't reach
+    its table."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -32,13 +35,6 @@ class OneColumn(FeatureSettings):
 
     column: str | None = None
     """Parquet column; null: the feature's name."""
-
-    tasks: tuple[Name, ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="Tasks that read it; null: all. It is kept from the others, and their "
-        "gradients don't reach its table.",
-    )
 
     @property
     def source(self) -> str:
