@@ -21,6 +21,7 @@ def cross_field_problems(config: Config) -> list[str]:
         *_duplicates("tasks", (t.name for t in config.tasks)),
         *([] if config.tasks else ["tasks: there is no task; add one"]),
         *_tables(config),
+        *_parts(config),
         *_leaks(config),
         *_twin_tasks(config),
         *_observed_by_themselves(config),
@@ -55,7 +56,7 @@ def _tables(config: Config) -> list[str]:
     if len({f.name for f in config.features}) < len(config.features):
         return []  # their tables would seem to contradict each other
     if not config.sparse_features:
-        return ["features: there is no sparse feature (hash, id, bucketize or vocab); add one"]
+        return ["features: there is no sparse feature (hash or vocab, say); add one"]
     try:
         known = [table.name for table in config.tables]
     except ValueError as error:
@@ -65,6 +66,10 @@ def _tables(config: Config) -> list[str]:
         for name in config.sharding.tables
         if name not in known
     ]
+
+
+def _parts(config: Config) -> list[str]:
+    return [f"features.{f.name}.{line}" for f in config.features for line in f.part_problems()]
 
 
 def _life_cycle(config: Config) -> list[str]:

@@ -12,10 +12,9 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
-from pydantic import SerializeAsAny, ValidationInfo, WrapValidator
+from pydantic import AfterValidator, SerializeAsAny, ValidationInfo, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from marigold_rec.config.features import FeatureSettings
@@ -27,6 +26,7 @@ FEATURES = {
     "id": "marigold_rec.transforms.ids:Id",
     "bucketize": "marigold_rec.transforms.buckets:Bucketize",
     "vocab": "marigold_rec.transforms.vocabulary:Vocab",
+    "cross": "marigold_rec.transforms.crosses:Cross",
     "dense": "marigold_rec.transforms.dense:Dense",
 }
 ENCODERS = {
@@ -99,15 +99,27 @@ class OneOf:
         known = isinstance(name, str) and name in self.table
         return component_class(self.table, name).Settings if known else None
 
+    def validate(self, value: Any, handler: Any, info: ValidationInfo) -> Any:
+        """A field's value as the settings of the component that it names."""
+        return _settings(self.table, self.key, value, handler, info)
+
     @property
     def validator(self) -> WrapValidator:
-        return WrapValidator(partial(_settings, self.table, self.key))
+        return WrapValidator(self.validate)
+
+
+def with_parts(features: tuple[FeatureSettings, ...]) -> tuple[FeatureSettings, ...]:
+    """The same features; those that name others know their settings."""
+    by_name = {feature.name: feature for feature in features}
+    return tuple(feature.with_parts(by_name) for feature in features)
 
 
 _ENCODER, _INTERACTION, _TRUNK = OneOf(ENCODERS), OneOf(INTERACTIONS), OneOf(TRUNKS)
 _HEAD, _LOSS, _FEATURE = OneOf(HEADS), OneOf(LOSSES), OneOf(FEATURES, "kind")
 
 Feature = Annotated[SerializeAsAny[FeatureSettings], _FEATURE.validator, _FEATURE]
+Features = Annotated[tuple[Feature, ...], AfterValidator(with_parts)]
+"""All features of a config, those that name others with their settings."""
 
 EncoderField = Annotated[SerializeAsAny[EncoderSettings], _ENCODER.validator, _ENCODER]
 InteractionField = Annotated[SerializeAsAny[Section], _INTERACTION.validator, _INTERACTION]

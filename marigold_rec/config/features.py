@@ -6,8 +6,9 @@ What each kind makes of values is in `marigold_rec.transforms`, see `kinds.py` t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +29,15 @@ class FeatureSettings(Section):
     def columns(self) -> tuple[str, ...]:
         """The Parquet columns that it reads."""
         raise NotImplementedError
+
+    def with_parts(self, features: Mapping[str, FeatureSettings]) -> Self:
+        """The same feature; of what it names it takes the settings from `features`, all of the
+        config by name."""
+        return self
+
+    def part_problems(self) -> list[str]:
+        """What is wrong with the parts that it is made of, as `<key>: <problem>`."""
+        return []
 
 
 class OneColumn(FeatureSettings):
@@ -89,6 +99,11 @@ class SparseFeature(FeatureSettings):
 class LookupFeature(SparseFeature, OneColumn):
     """The base of the kinds that make a row of each value of one column."""
 
+    @property
+    def code_meaning(self) -> tuple[object, ...]:
+        """What a value counts as in a cross: its row. Equal ones mean the same."""
+        return ("row", self.kind, *self.row_meaning)
+
 
 class HashFeature(LookupFeature):
     """Integers or strings, or lists of them: 64-bit mix, then modulo `rows`."""
@@ -96,15 +111,24 @@ class HashFeature(LookupFeature):
     kind: Literal["hash"]
     rows: int | None = Field(default=None, ge=1)
 
+    @property
+    def code_meaning(self) -> tuple[object, ...]:
+        return ("value",)
+
     def carried_rows(self, then: Any, rows_then: int, rows_now: int) -> list[tuple[int, int, int]]:
-        if rows_now >= rows_then and rows_now % rows_then:
-            raise ValueError(
-                f"{rows_now:,} rows are no multiple of {rows_then:,}: its ids would hash into the "
-                "rows of others"
-            )
         super().carried_rows(then, rows_then, rows_now)
-        # mix(id) mod kR, taken mod R, is mix(id) mod R: each row begins as what its ids shared.
-        return [(first, 0, rows_then) for first in range(0, rows_now, rows_then)]
+        return carried_hashes(rows_then, rows_now)
+
+
+def carried_hashes(rows_then: int, rows_now: int) -> list[tuple[int, int, int]]:
+    """As `carried_rows`, of a table whose rows are hashes modulo their number."""
+    if rows_now % rows_then:
+        raise ValueError(
+            f"{rows_now:,} rows are no multiple of {rows_then:,}: its ids would hash into the "
+            "rows of others"
+        )
+    # mix(id) mod kR, taken mod R, is mix(id) mod R: each row begins as what its ids shared.
+    return [(first, 0, rows_then) for first in range(0, rows_now, rows_then)]
 
 
 class IdFeature(LookupFeature):
@@ -114,6 +138,10 @@ class IdFeature(LookupFeature):
     rows: int | None = Field(default=None, ge=1)
     out_of_range: Literal["error", "drop", "clamp"] = "error"
     """drop: the id is left out of its bag; clamp: the last row. Counted."""
+
+    @property
+    def code_meaning(self) -> tuple[object, ...]:
+        return ("value",)
 
     def lenient(self) -> IdFeature:
         return self.model_copy(update={"out_of_range": "drop"})

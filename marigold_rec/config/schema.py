@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from marigold_rec.config.balancers import Balancer, MarigoldBalancerConfig
-from marigold_rec.config.components import Feature
+from marigold_rec.config.components import Features
 from marigold_rec.config.data import DataConfig
 from marigold_rec.config.features import DenseSettings, SparseFeature
 from marigold_rec.config.life_cycle import LifeCycleConfig
@@ -163,7 +163,7 @@ class DistributedConfig(Section):
 class Config(Section):
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
-    features: tuple[Feature, ...]
+    features: Features
     tasks: tuple[Task, ...]
     model: ModelConfig = Field(default_factory=ModelConfig)
     balancer: Balancer = MarigoldBalancerConfig(name="marigold")

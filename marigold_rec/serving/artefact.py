@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from marigold_rec.config.components import Feature
+from marigold_rec.config.components import Features
 from marigold_rec.config.features import SparseFeature
 from marigold_rec.config.label_kinds import Kind
 from marigold_rec.config.names import NAME_PATTERN
@@ -75,7 +75,7 @@ class Artefact(Record):
     """What the dense part predicts, in its order: a task's expected value by the task's name, then
     its head's other columns."""
     outputs: tuple[Output, ...]
-    features: tuple[Feature, ...]
+    features: Features
     """The config's: the transforms are made from them."""
     sequences: dict[str, str]
     """Sequence -> the feature that the dense part reads unpooled, in the dense part's order."""

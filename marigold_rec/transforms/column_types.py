@@ -38,7 +38,7 @@ def _problems(feature: FeatureSettings, schema: pa.Schema) -> list[str]:
     if lines:
         return list(dict.fromkeys(lines))
     types = {name: plain_type(schema.field(name).type) for name in feature.columns}
-    return [f"features.{feature.name}: {line}" for line in kind.type_problems(feature, types)]
+    return [f"features.{feature.name}.{line}" for line in kind.type_problems(feature, types)]
 
 
 def _hint(read: Input, found: pa.DataType) -> str:

@@ -51,15 +51,27 @@ class HashRows:
     rows: int
 
     def __call__(self, values: pa.Array) -> Rows:
-        salt = np.uint64(stable_hash(self.table.encode()))
-        mixed = mix64(_bits(values) + salt)
-        rows = np.uint64(self.rows)
-        # x - x // n * n: numpy divides by a constant with SIMD, but does not for %.
-        mixed -= mixed // rows * rows
-        return Rows(mixed.view(np.int64))
+        return Rows(modulo(mix64(bits_of(values) + salt_of(self.table)), self.rows))
 
 
-def _bits(values: pa.Array) -> np.ndarray:
+def salt_of(table: str) -> np.uint64:
+    return np.uint64(stable_hash(table.encode()))
+
+
+def modulo(mixed: np.ndarray, rows: int) -> np.ndarray:
+    """`mixed` (uint64, in whose place it is made) modulo `rows`, as int64."""
+    divisor = np.uint64(rows)
+    # x - x // n * n: numpy divides by a constant with SIMD, but does not for %.
+    mixed -= mixed // divisor * divisor
+    return mixed.view(np.int64)
+
+
+def value_codes(values: pa.Array) -> Rows:
+    """Ids as they count in a cross: by their value, so that two that share a row stay apart."""
+    return Rows(bits_of(values).view(np.int64))
+
+
+def bits_of(values: pa.Array) -> np.ndarray:
     """uint64 [V]: what stands for each value before the salt."""
     if pat.is_integer(values.type) or pat.is_boolean(values.type):
         return int64_bits(values).view(np.uint64)
@@ -94,3 +106,7 @@ class Hash(LookupKind):
     @staticmethod
     def lookup(feature: HashFeature, rows: int) -> RowLookup:
         return HashRows(feature.table_name, rows)
+
+    @classmethod
+    def codes(cls, feature: HashFeature) -> RowLookup:
+        return value_codes

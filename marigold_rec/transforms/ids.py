@@ -16,6 +16,7 @@ from marigold_rec.config.features import IdFeature
 from marigold_rec.errors import DataError
 from marigold_rec.transforms.arrow_types import is_integer
 from marigold_rec.transforms.columns import int64_bits
+from marigold_rec.transforms.hashing import value_codes
 from marigold_rec.transforms.kinds import LookupKind
 from marigold_rec.transforms.rows import RowLookup, Rows
 
@@ -69,3 +70,7 @@ class Id(LookupKind):
     @staticmethod
     def lookup(feature: IdFeature, rows: int) -> RowLookup:
         return IdRows(feature.name, feature.source, rows, feature.out_of_range)
+
+    @classmethod
+    def codes(cls, feature: IdFeature) -> RowLookup:
+        return value_codes

@@ -49,7 +49,7 @@ class FeatureKind(ABC):
 
     @classmethod
     def type_problems(cls, feature: Any, types: Mapping[str, pa.DataType]) -> list[str]:
-        """What is wrong with columns (column -> plain type) that fit one by one."""
+        """What is wrong with columns (column -> plain type) that fit one by one: `<key>: ...`."""
         return []
 
 
@@ -113,6 +113,12 @@ class LookupKind(ColumnKind, SparseKind):
             return pat.is_null(value_type) or cls.accepts(feature, value_type)
 
         return (Input(feature.source, cls.wants(feature), accepts, cls.usual_type(feature)),)
+
+    @classmethod
+    def codes(cls, feature: Any) -> RowLookup:
+        """Flat values -> what stands for each in a cross with others (all 64 bits count): its row,
+        unless the kind's rows mean less than the values."""
+        return cls.lookup(feature, feature.table_rows or 0)
 
     @classmethod
     def transform(cls, feature: LookupFeature, rows: int) -> BagTransform:

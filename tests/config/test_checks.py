@@ -82,7 +82,7 @@ def test_tasks_are_told_apart_by_kind_label_and_condition(tmp_path: Path):
 def test_no_task_and_no_sparse_feature(tmp_path: Path):
     assert problems(tmp_path, "tasks=[]", "features=[{name: price, kind: dense}]") == [
         "tasks: there is no task; add one",
-        "features: there is no sparse feature (hash, id, bucketize or vocab); add one",
+        "features: there is no sparse feature (hash or vocab, say); add one",
     ]
 
 

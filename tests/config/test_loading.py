@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marigold_rec.config import Config, config_hash, dump_config, load_config
+from marigold_rec.config.components import FEATURES
 from marigold_rec.config.features import VocabFeature
 from marigold_rec.errors import ConfigError
 from tests.config.trees import SMALL, load, problems
@@ -76,7 +77,7 @@ def test_entries_are_named_or_numbered(tmp_path: Path):
     text = "features: [{kind: hash}, {name: a}, 3, {name: b, kind: dense, clip: [1, b]}]\n"
     assert problems(tmp_path, text=text + "tasks: [{}, {kind: x}]") == [
         "features.0.name: missing; give it a value",
-        "features.a.kind: missing; give it one of hash, id, bucketize, vocab, dense",
+        f"features.a.kind: missing; give it one of {', '.join(FEATURES)}",
         "features.2: found 3; it must be a mapping of keys to values",
         "features.b.clip.1: found 'b'; it must be a number",
         "tasks.0.kind: missing; give it one of binary, duration",

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from jobs.export.dense import DenseProgram, export_dense
 from jobs.export.outputs import outputs_of
@@ -20,6 +22,7 @@ from marigold_rec.sealed import sealed
 from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Precision, file_entry
 from marigold_rec.serving.inputs import column_kinds
 from marigold_rec.serving.writing import write_artefact
+from marigold_rec.transforms import FeatureTransforms
 from models import build_embeddings, build_network
 from tests.support.runs import click_log, config_tree
 from tests.support.sealing import tree_of
@@ -80,6 +83,30 @@ class Model:
             quantize=torch.ops.fbgemm.FloatToFused8BitRowwiseQuantized,
         )
         return out
+
+
+def eager(model: Model, log: pa.Table) -> np.ndarray:
+    """predictions_BT of the training's own modules: EmbeddingBagCollection, network, heads."""
+    found = FeatureTransforms(model.config.features, model.tables)(log)
+    names = [feature.name for feature in model.config.sparse_features]
+    unpooled = {f for table in model.tables if table.is_unpooled for f in table.features}
+
+    def jagged(wanted: list[str]) -> KeyedJaggedTensor:
+        ids = [found.sparse[names.index(name)] for name in wanted]
+        lengths = [
+            np.ones(found.num_rows, np.int32) if i.lengths is None else i.lengths for i in ids
+        ]
+        return KeyedJaggedTensor(
+            keys=wanted,
+            values=torch.from_numpy(np.concatenate([i.values for i in ids])),
+            lengths=torch.from_numpy(np.concatenate(lengths)),
+        )
+
+    pooled = jagged([name for name in names if name not in unpooled])
+    sequences = jagged([name for name in names if name in unpooled]) if unpooled else None
+    with torch.no_grad():
+        inputs = model.embeddings(pooled, sequences, torch.from_numpy(found.dense_BD))
+        return model.network.eval().predict(model.network(inputs)).numpy()
 
 
 def rewrite(folder: Path, **changes: Any) -> None:

@@ -11,16 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import torch
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from jobs.export.outputs import outputs_of
 from marigold_rec.config.names import NAME_PATTERN
 from marigold_rec.config.tasks import BinaryTask
 from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.serving import Predictor
-from marigold_rec.transforms import FeatureTransforms
-from tests.serving.artefacts import Model, small_config
+from tests.serving.artefacts import Model, eager, small_config
 from tests.support.runs import click_log
 
 FIRST = {"user": 5, "item": 7, "history": [3, 3, 149], "price": 2.5}
@@ -34,30 +31,6 @@ def model() -> Model:
 @pytest.fixture(scope="module")
 def predictor(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return Predictor(model.export(tmp_path_factory.mktemp("serving") / "artefact"))
-
-
-def eager(model: Model, log: pa.Table) -> np.ndarray:
-    """predictions_BT of the training's own modules: EmbeddingBagCollection, network, heads."""
-    found = FeatureTransforms(model.config.features, model.tables)(log)
-    names = [feature.name for feature in model.config.sparse_features]
-    unpooled = {f for table in model.tables if table.is_unpooled for f in table.features}
-
-    def jagged(wanted: list[str]) -> KeyedJaggedTensor:
-        ids = [found.sparse[names.index(name)] for name in wanted]
-        lengths = [
-            np.ones(found.num_rows, np.int32) if i.lengths is None else i.lengths for i in ids
-        ]
-        return KeyedJaggedTensor(
-            keys=wanted,
-            values=torch.from_numpy(np.concatenate([i.values for i in ids])),
-            lengths=torch.from_numpy(np.concatenate(lengths)),
-        )
-
-    pooled = jagged([name for name in names if name not in unpooled])
-    sequences = jagged([name for name in names if name in unpooled]) if unpooled else None
-    with torch.no_grad():
-        inputs = model.embeddings(pooled, sequences, torch.from_numpy(found.dense_BD))
-        return model.network.eval().predict(model.network(inputs)).numpy()
 
 
 @pytest.mark.parametrize("name", ["mmoe", "ple", "shared_bottom"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -67,10 +68,14 @@ def batch_rows(batch: Batch) -> list[Row]:
 
 def hash_row(value: int | str, table: str, rows: int) -> int:
     bits = _blake(value) if isinstance(value, str) else value & _MASK
-    z = (bits + _blake(table) + 0x9E3779B97F4A7C15) & _MASK
+    return _mix(bits + _blake(table)) % rows
+
+
+def _mix(value: int) -> int:
+    z = (value + 0x9E3779B97F4A7C15) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return (z ^ (z >> 31)) % rows
+    return z ^ (z >> 31)
 
 
 def _blake(text: str) -> int:
@@ -79,10 +84,10 @@ def _blake(text: str) -> int:
 
 def _row(record: dict[str, Any], config: Config, rows: dict[str, int]) -> Row:
     bags = {
-        feature.name: _bag(feature, record[feature.source], rows[feature.table_name])
+        feature.name: _bag(feature, record, config, rows[feature.table_name])
         for feature in config.sparse_features
     }
-    dense = [_dense(feature, record[feature.source]) for feature in config.dense_features]
+    dense = [_dense(feature, record) for feature in config.dense_features]
     labels = [_label(task, record) for task in config.tasks]
     weight = record[config.data.weight] if config.data.weight else 1.0
     if weight is None or not 0 <= weight < math.inf:
@@ -96,11 +101,34 @@ def _row(record: dict[str, Any], config: Config, rows: dict[str, int]) -> Row:
     )
 
 
-def _bag(feature: Any, value: Any, rows: int) -> list[int]:
+def _bag(feature: Any, record: dict[str, Any], config: Config, rows: int) -> list[int]:
+    if feature.kind == "cross":
+        return _cross(feature, record, config, rows)
+    value = record[feature.source]
     values = value if isinstance(value, list) else [value]
     return [
         row for v in values if v is not None and (row := _table_row(feature, v, rows)) is not None
     ]
+
+
+def _cross(feature: Any, record: dict[str, Any], config: Config, rows: int) -> list[int]:
+    features: dict[str, Any] = {f.name: f for f in config.features}
+    codes: list[list[int]] = []
+    for given in feature.of:
+        part = features.get(given) if isinstance(given, str) else given
+        value = record[given if part is None else part.source]
+        values = [v for v in (value if isinstance(value, list) else [value]) if v is not None]
+        if part is None or part.kind in ("hash", "id"):
+            codes.append([_blake(v) if isinstance(v, str) else v & _MASK for v in values])
+        else:
+            codes.append([row for v in values if (row := _table_row(part, v, 0)) is not None])
+    bag: list[int] = []
+    for combination in itertools.product(*codes):
+        mixed = _blake(feature.table_name)
+        for code in combination:
+            mixed = _mix(mixed + code)
+        bag.append(mixed % rows)
+    return bag
 
 
 def _table_row(feature: Any, value: Any, rows: int) -> int | None:
@@ -115,7 +143,8 @@ def _table_row(feature: Any, value: Any, rows: int) -> int | None:
     return feature.values.index(value) + 1 if value in feature.values else 0
 
 
-def _dense(feature: Any, value: Any) -> float:
+def _dense(feature: Any, record: dict[str, Any]) -> float:
+    value = record[feature.source]
     x = feature.missing if value is None or not math.isfinite(value) else float(value)
     if feature.transform == "log1p":
         x = math.copysign(float(np.log1p(abs(x))), x)

@@ -27,6 +27,12 @@ FEATURES: list[dict[str, Any]] = [
     {"name": "prices", "kind": "bucketize", "boundaries": [1.0, 2.0]},
     {"name": "country", "kind": "vocab", "values": ["br", "pt", "ao"]},
     {"name": "codes", "kind": "vocab", "values": [7, -3, 1000]},
+    {
+        "name": "pair",
+        "kind": "cross",
+        "of": ["country", "friends", {"column": "amount", "kind": "bucketize", "boundaries": [0]}],
+        "rows": 53,
+    },
     {"name": "plain", "column": "amount", "kind": "dense", "missing": -1.0},
     {
         "name": "cooked",
