@@ -55,13 +55,10 @@ class CrossFeature(SparseFeature):
     """Values of several columns together: their tuple is hashed, modulo `rows`."""
 
     kind: Literal["cross"]
-    of: tuple[Part, ...] = Field(
-        min_length=2,
-        description="Its parts: names of other features (hash, id, vocab, bucketize), columns of "
-        "ids, or features given here, which have no table: {column: price, kind: bucketize, "
-        "boundaries: [1, 10]}. One may be a list: each of its values is crossed. Where a part is "
-        "missing, so is the cross.",
-    )
+    of: tuple[Part, ...] = Field(min_length=2)
+    """Its parts: names of other features (hash, id, vocab, bucketize), columns of ids, or features
+    given here, which have no table: {column: price, kind: bucketize, boundaries: [1, 10]}. One may
+    be a list: each of its values is crossed. Where a part is missing, so is the cross."""
     rows: int | None = Field(default=None, ge=1)
     _parts: tuple[FeatureSettings, ...] = PrivateAttr(())
 
@@ -105,9 +102,9 @@ class CrossFeature(SparseFeature):
                 )
             elif isinstance(given, LookupFeature):
                 lines += [
-                    f"of.{place}.{key}: a part that is given here has no table; remove it, or "
-                    "make the part a feature of its own and name it"
-                    for key in ("table", "dim", "pooling")
+                    f"of.{place}.{key}: a part that is given here is no feature of its own; remove it, or "
+                    "make the part a feature and name it"
+                    for key in ("table", "dim", "pooling", "tasks")
                     if getattr(given, key) is not None
                 ]
         given = Counter(part.name for part in self.of if isinstance(part, FeatureSettings))
