@@ -102,8 +102,8 @@ class CrossFeature(SparseFeature):
                 )
             elif isinstance(given, LookupFeature):
                 lines += [
-                    f"of.{place}.{key}: a part that is given here is no feature; remove it, or make it a "
-                    "feature and name it"
+                    f"of.{place}.{key}: a part that is given here is no feature; remove it, or "
+                    "make the part a feature and name it"
                     for key in ("table", "dim", "pooling", "tasks")
                     if getattr(given, key) is not None
                 ]
