@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipelines.inputs.examples import NUM_EXAMPLES, Examples, named, where_of
-from marigold_rec.config.features import IdFeature, SparseFeature, VocabFeature
+from marigold_rec.config.features import IdFeature, ReadsList, SparseFeature, VocabFeature
 from marigold_rec.transforms.columns import int64_bits
 from marigold_rec.transforms.jagged import JaggedIds, flatten
 
@@ -31,6 +31,7 @@ class SparseTally:
     def __init__(self, feature: SparseFeature, table_rows: int) -> None:
         self._feature = feature
         self._table_rows = table_rows
+        self._cut = feature.cut if isinstance(feature, ReadsList) else None
         self._rows = 0
         self._values = 0
         self._missing = 0
@@ -62,7 +63,7 @@ class SparseTally:
         if column is None:
             self._values += len(ids.values)
             return
-        flat = flatten(column)
+        flat = flatten(column, self._cut)
         self._values += len(flat.values)
         self._examples.add(flat.values)
         if isinstance(self._feature, VocabFeature):

@@ -42,7 +42,7 @@ class FeatureFindings:
     policy: str
     """What becomes of an id out of range; - where there is no such thing."""
     counts: dict[str, int] = field(default_factory=dict)
-    """missing, non_finite, out_of_range, out_of_vocab: what occurred."""
+    """missing, non_finite, out_of_range, out_of_vocab, cut: what occurred."""
     example: int | None = None
     """The first id out of range."""
 
@@ -138,7 +138,7 @@ class Report:
                 [_task_cells(task) for task in self.tasks],
             )
         if self.features:
-            whats = ["missing", "non_finite", "out_of_range", "out_of_vocab"]
+            whats = ["missing", "non_finite", "out_of_range", "out_of_vocab", "cut"]
             yield ""
             yield from text_table(
                 ["feature", "column", "kind", "policy", *whats],

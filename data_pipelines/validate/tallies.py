@@ -69,7 +69,7 @@ class Tallies:
         for index, feature, rows in self._ids:
             findings = self.features[index]
             if findings.counts.get("out_of_range") and findings.example is None:
-                for value in flatten(table.column(feature.source)).values.to_pylist():
+                for value in flatten(table.column(feature.source), feature.cut).values.to_pylist():
                     if not 0 <= value < rows:
                         findings.example = int(value)
                         break

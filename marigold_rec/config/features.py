@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,26 @@ class OneColumn(FeatureSettings):
         return (self.source,)
 
 
+class Cut(NamedTuple):
+    """At most `length` entries of a list count: those at one end of it."""
+
+    length: int
+    keep: Literal["first", "last"]
+
+
+class ReadsList(FeatureSettings):
+    """The base of the kinds that may read a list."""
+
+    max_length: int | None = Field(default=None, ge=1)
+    """At most so many entries of a list are read; the others are counted. null: all."""
+    keep: Literal["first", "last"] = "first"
+    """Which entries a list longer than max_length keeps."""
+
+    @property
+    def cut(self) -> Cut | None:
+        return None if self.max_length is None else Cut(self.max_length, self.keep)
+
+
 class SparseFeature(FeatureSettings):
     """The base of the kinds whose values become rows of an embedding table."""
 
@@ -96,7 +116,7 @@ class SparseFeature(FeatureSettings):
         return [(0, 0, rows_then)]
 
 
-class LookupFeature(SparseFeature, OneColumn):
+class LookupFeature(SparseFeature, OneColumn, ReadsList):
     """The base of the kinds that make a row of each value of one column."""
 
     @property

@@ -21,6 +21,7 @@ from pydantic import Field, PrivateAttr, SerializeAsAny, ValidationInfo, WrapVal
 
 from marigold_rec.config.components import FEATURES, OneOf
 from marigold_rec.config.features import (
+    Cut,
     FeatureSettings,
     HashFeature,
     LookupFeature,
@@ -143,6 +144,7 @@ class PartCodes:
     """One part of a cross."""
 
     column: str
+    cut: Cut | None
     codes: RowLookup
 
     def of_rows(self, array: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
@@ -170,14 +172,15 @@ class CrossRows:
     def __call__(self, table: pa.Table) -> Bags:
         mixed: Any = salt_of(self.table)
         is_there_N = keep_V = lengths_N = row_of_V = None
-        missing = 0
+        counts = Counter[str]()
         for part in self.parts:
             array = lone_array(table.column(part.column))
             if is_list(array.type):
-                flat = flatten(array)
+                flat = flatten(array, part.cut)
                 found = part.codes(flat.values)
                 codes, keep_V = found.rows_V.view(np.uint64), found.keep_V
-                lengths_N, missing = flat.lengths, flat.missing
+                lengths_N = flat.lengths
+                counts.update(flat.counts)
                 assert lengths_N is not None, "a list has a length"
                 row_of_V = np.repeat(np.arange(table.num_rows), lengths_N)
                 mixed = mixed if np.isscalar(mixed) else mixed[row_of_V]
@@ -188,12 +191,13 @@ class CrossRows:
                 codes = codes if row_of_V is None else codes[row_of_V]
             mixed = mix64(codes + mixed)
         if keep_V is not None:
-            missing += int(np.count_nonzero(~keep_V))
+            counts["missing"] += int(np.count_nonzero(~keep_V))
         if is_there_N is not None:
-            missing += int(np.count_nonzero(~is_there_N))
+            counts["missing"] += int(np.count_nonzero(~is_there_N))
             is_there = is_there_N if row_of_V is None else is_there_N[row_of_V]
             keep_V = is_there if keep_V is None else keep_V & is_there
-        return Bags(Rows(modulo(mixed, self.rows), keep_V), lengths_N, missing)
+        found = {what: count for what, count in counts.items() if count}
+        return Bags(Rows(modulo(mixed, self.rows), keep_V), lengths_N, found)
 
 
 class Cross(SparseKind):
@@ -224,5 +228,8 @@ class Cross(SparseKind):
 
     @classmethod
     def transform(cls, feature: CrossFeature, rows: int) -> BagTransform:
-        parts = (PartCodes(part.columns[0], kind_of(part).codes(part)) for part in feature.parts)
+        parts: list[PartCodes] = []
+        for part in feature.parts:
+            assert isinstance(part, LookupFeature), "the config's checks refuse it"
+            parts.append(PartCodes(part.source, part.cut, kind_of(part).codes(part)))
         return CrossRows(feature.table_name, rows, tuple(parts))

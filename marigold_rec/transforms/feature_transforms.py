@@ -33,7 +33,7 @@ class Transformed:
 
     `missing`: nulls and NaN; `non_finite`: infinite dense inputs; `out_of_range`: ids dropped or
     clamped; `out_of_vocab`: values that share row 0; `rare`: ids that share row 0 since
-    their own is not admitted yet.
+    their own is not admitted yet; `cut`: entries of lists beyond max_length.
     """
 
 
@@ -90,9 +90,7 @@ def _jagged(
     feature: SparseFeature, bags: Bags, admitted: RowBits | None, counts: Counter[str]
 ) -> JaggedIds:
     rows = bags.rows if admitted is None else admit(bags.rows, admitted)
-    if bags.missing:
-        counts[f"missing/{feature.name}"] += bags.missing
-    for what, count in rows.counts.items():
+    for what, count in [*bags.counts.items(), *rows.counts.items()]:
         counts[f"{what}/{feature.name}"] += count
     if rows.keep_V is None:
         return JaggedIds(rows.rows_V, bags.lengths)

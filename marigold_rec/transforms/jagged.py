@@ -5,12 +5,14 @@ Shapes: N rows, V values (the concatenated bags of all rows).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
+from marigold_rec.config.features import Cut
 from marigold_rec.transforms.arrow_types import is_list
 from marigold_rec.transforms.columns import lone_array
 
@@ -32,21 +34,24 @@ class FlatColumn:
     values: pa.Array
     lengths: np.ndarray | None
     """int32 [N]; None when every row holds exactly one value."""
-    missing: int
-    """Nulls left out: null scalars, null lists and nulls inside lists, each counted once."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What was left out: `missing` (null scalars, null lists and nulls inside lists, each counted
+    once) and `cut` (entries of lists that are too long); only what occurred."""
 
 
-def flatten(column: pa.ChunkedArray | pa.Array) -> FlatColumn:
+def flatten(column: pa.ChunkedArray | pa.Array, cut: Cut | None = None) -> FlatColumn:
     """`column` (scalars or lists) as flat values; a null row becomes an empty bag."""
     array = lone_array(column)
     lengths = None
-    missing = 0
+    missing = num_cut = 0
     values = array
     if is_list(array.type):
         missing = array.null_count
         lengths = array.value_lengths().fill_null(0).cast(pa.int32()).to_numpy()
         # flatten() respects slices and leaves out whatever lies behind a null list.
         values = array.flatten()
+        if cut is not None:
+            values, lengths, num_cut = _shortened(values, lengths, cut)
     if values.null_count:
         missing += values.null_count
         keep = values.is_valid().to_numpy(zero_copy_only=False)
@@ -54,7 +59,26 @@ def flatten(column: pa.ChunkedArray | pa.Array) -> FlatColumn:
         lengths = lengths_after(keep, lengths)
     if pat.is_null(values.type):  # none is left: of any type
         values = values.cast(pa.int64())
-    return FlatColumn(values, lengths, missing)
+    found = {"missing": missing, "cut": num_cut}
+    return FlatColumn(values, lengths, {what: count for what, count in found.items() if count})
+
+
+def places(lengths_N: np.ndarray) -> np.ndarray:
+    """int64 [V]: the place of each value in its row's list, from 0."""
+    starts_N = np.cumsum(lengths_N) - lengths_N
+    return np.arange(int(lengths_N.sum())) - np.repeat(starts_N, lengths_N)
+
+
+def _shortened(
+    values: pa.Array, lengths_N: np.ndarray, cut: Cut
+) -> tuple[pa.Array, np.ndarray, int]:
+    if not len(lengths_N) or lengths_N.max() <= cut.length:
+        return values, lengths_N, 0
+    keep_V = places(lengths_N)
+    if cut.keep == "last":
+        keep_V = np.repeat(lengths_N, lengths_N) - 1 - keep_V
+    kept = values.filter(pa.array(keep_V < cut.length))
+    return kept, np.minimum(lengths_N, np.int32(cut.length)), len(values) - len(kept)
 
 
 def lengths_after(keep_V: np.ndarray, lengths_N: np.ndarray | None) -> np.ndarray:

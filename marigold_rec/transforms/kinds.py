@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from marigold_rec.config.components import FEATURES, component_class
-from marigold_rec.config.features import FeatureSettings, LookupFeature
+from marigold_rec.config.features import Cut, FeatureSettings, LookupFeature
 from marigold_rec.transforms.arrow_types import is_list
 from marigold_rec.transforms.jagged import flatten
 from marigold_rec.transforms.rows import Bags, BagTransform, RowLookup
@@ -122,7 +122,7 @@ class LookupKind(ColumnKind, SparseKind):
 
     @classmethod
     def transform(cls, feature: LookupFeature, rows: int) -> BagTransform:
-        return ColumnLookup(feature.source, cls.lookup(feature, rows))
+        return ColumnLookup(feature.source, feature.cut, cls.lookup(feature, rows))
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,12 @@ class ColumnLookup:
     """The bags of one column's values."""
 
     column: str
+    cut: Cut | None
     lookup: RowLookup
 
     def __call__(self, table: pa.Table) -> Bags:
-        flat = flatten(table.column(self.column))
-        return Bags(self.lookup(flat.values), flat.lengths, flat.missing)
+        flat = flatten(table.column(self.column), self.cut)
+        return Bags(self.lookup(flat.values), flat.lengths, flat.counts)
 
 
 def kind_of(feature: FeatureSettings) -> Any:

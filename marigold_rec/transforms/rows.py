@@ -35,8 +35,8 @@ class Bags:
     rows: Rows
     lengths: np.ndarray | None
     """int32 [N], how many of the V values each row holds; None: each holds exactly one."""
-    missing: int
-    """Values that were left out before."""
+    counts: Mapping[str, int]
+    """What was left out before, by name ('missing', 'cut')."""
 
 
 BagTransform = Callable[[pa.Table], Bags]

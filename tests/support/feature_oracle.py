@@ -104,11 +104,19 @@ def _row(record: dict[str, Any], config: Config, rows: dict[str, int]) -> Row:
 def _bag(feature: Any, record: dict[str, Any], config: Config, rows: int) -> list[int]:
     if feature.kind == "cross":
         return _cross(feature, record, config, rows)
-    value = record[feature.source]
-    values = value if isinstance(value, list) else [value]
+    values = _values(record[feature.source], feature)
     return [
         row for v in values if v is not None and (row := _table_row(feature, v, rows)) is not None
     ]
+
+
+def _values(value: Any, feature: Any) -> list[Any]:
+    """Those that are read of a column's value."""
+    if not isinstance(value, list):
+        return [value]
+    if feature is None or feature.max_length is None:
+        return value
+    return value[: feature.max_length] if feature.keep == "first" else value[-feature.max_length :]
 
 
 def _cross(feature: Any, record: dict[str, Any], config: Config, rows: int) -> list[int]:
@@ -116,8 +124,8 @@ def _cross(feature: Any, record: dict[str, Any], config: Config, rows: int) -> l
     codes: list[list[int]] = []
     for given in feature.of:
         part = features.get(given) if isinstance(given, str) else given
-        value = record[given if part is None else part.source]
-        values = [v for v in (value if isinstance(value, list) else [value]) if v is not None]
+        read = _values(record[given if part is None else part.source], part)
+        values = [v for v in read if v is not None]
         if part is None or part.kind in ("hash", "id"):
             codes.append([_blake(v) if isinstance(v, str) else v & _MASK for v in values])
         else:

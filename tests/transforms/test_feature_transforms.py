@@ -135,6 +135,16 @@ def test_missing_and_unknown_are_counted():
     )
 
 
+@pytest.mark.parametrize(
+    ("keep", "expected"), [("first", [[1], [], [4]]), ("last", [[2], [3], [4]])]
+)
+def test_lists_are_cut_at_one_end_and_counted(keep: str, expected: list[list[int]]):
+    feature = {"name": "u", "kind": "id", "rows": 9, "max_length": 1, "keep": keep}
+    found = apply(feature, [[1, None, 2], [None, 3], [4]], pa.list_(pa.int8()))
+    missing = {"missing/u": 1} if keep == "first" else {}
+    assert (bags(found), found.counts) == (expected, {"cut/u": 3, **missing})
+
+
 def test_dense_fills_and_counts_what_is_not_finite():
     feature = {"name": "u", "kind": "dense", "missing": 2.0}
     found = apply(feature, [None, np.nan, np.inf, -np.inf, 1e300, -1.5], pa.float64())
