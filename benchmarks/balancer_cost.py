@@ -58,7 +58,7 @@ from marigold_rec.config.balancers import Balancer as BalancerSection  # noqa: E
 from marigold_rec.config.tasks import BinaryTask  # noqa: E402
 from marigold_rec.distributed import Ranks, start_ranks  # noqa: E402
 from marigold_rec.training import Objective, StepOutput, Trainer, start_logging  # noqa: E402
-from marigold_rec.training.batches import FetchedBatches  # noqa: E402
+from marigold_rec.training.balancer_probe import BalancerProbe  # noqa: E402
 
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
@@ -166,12 +166,12 @@ class BlockTrainer(Trainer):
         nowhere = CheckpointStore(Path("/dev/null/balancer-cost"), ranks, config)
         super().__init__(config, ranks, built.model, built.objective, reader, nowhere)
         self.dense = dict(built.objective.network.named_parameters())
-        self._fetched = FetchedBatches(self._all_batches(), self._pinned, limit=sys.maxsize)
+        self._fetched = self._next_batches(sys.maxsize)
 
     @property
     def probe_s(self) -> float:
-        """Seconds spent in probes so far."""
-        return self._probe_s
+        """Returns the seconds spent in probes so far."""
+        return next(h.stopwatch.seconds for h in self.hooks if isinstance(h, BalancerProbe))
 
     def take(self, steps: int) -> float:
         """Seconds for this many steps of Trainer.train (without its logging). Collective."""
@@ -180,8 +180,6 @@ class BlockTrainer(Trainer):
         for _ in range(steps):
             self._fetched.fetch()
             self._agreement.reach(failed=self._fetched.error is not None, stop=False, save=False)
-            self._optimizers.begin_step(self.step)
-            self._objective.step = self.step
             self.pipeline.progress(self._fetched)
             self._fetched.consumed()
             self.step += 1

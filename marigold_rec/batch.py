@@ -75,6 +75,10 @@ class Batch(Pipelineable):
     """float32 row weights, >= 0."""
     num_rows: int
     cursor: Cursor
+    step: int = 0
+    """The training step that takes this batch, from 0; the trainer stamps it."""
+    is_first: bool = False
+    """The model has been trained on no batch before this one; the trainer stamps it."""
     unpooled: KeyedJaggedTensor | None = None
     """Features of tables that a sequence reads, if there are any; stride B."""
     sources: tuple[str, ...] = ()

@@ -136,7 +136,7 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
         build_balancer(config),
         ranks.group,
         config.run.precision,
-        starts_heads=config.model.head_bias_init == "labels",
+        takes_snapshots=config.numerics.on_non_finite == "skip_batch",
     )
     task = TrainModule(embeddings, objective.to(ranks.device))
     # Rank 0 plans and the others take its plan or its error: TorchRec's own collective plan leaves

@@ -24,7 +24,7 @@ from marigold_rec.config import Config
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import event_time_of
 from marigold_rec.config.tasks import Task
-from marigold_rec.training.monitoring.sanity import SanityGuard, TaskFigures
+from marigold_rec.training.monitoring.sanity import SanityGuard, TaskMetrics
 from marigold_rec.versions import installed_versions
 
 
@@ -179,7 +179,7 @@ def _strange_figures(
 ) -> list[str]:
     """Warns of implausible metrics: a leak, no better than chance, worse than the mean label."""
     figures = [
-        TaskFigures.of(
+        TaskMetrics.of(
             task.name,
             task.rows,
             task.positives,

@@ -35,7 +35,10 @@ def dry_run(config: Config, ranks: Ranks) -> int:
     reader = train_reader(config, data, ranks)
     nowhere = Path("/dev/null/dry-run")  # any attempt to write there fails
     store = CheckpointStore(nowhere, ranks, config)
-    trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
+    # The step is to fail for what a run would skip.
+    numerics = config.numerics.model_copy(update={"on_non_finite": "stop"})
+    strict = config.model_copy(update={"numerics": numerics})
+    trainer = Trainer(strict, ranks, built.model, built.objective, reader, store)
     output = trainer.try_one_step()
     losses = output.losses.global_T.tolist()
     for line in itertools.chain(

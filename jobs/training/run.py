@@ -134,11 +134,11 @@ def _run(
                 run_folder=folder,
             )
             log.scalars(outcome.step, evaluation.scalars)
-            trainer.guard.look_at_the_end(outcome.step, evaluation.figures)
+            trainer.sanity.look_at_the_end(outcome.step, evaluation.figures)
             counts["eval/counts"] = total_counts(held_out.counts, ranks)
         figures = outcome.perf | peak_memory(ranks) | evaluation.scalars
         ending = _ending(outcome, evaluation)
-        warnings = [*inputs.warnings, *trainer.guard.warnings, *store.mirror_warnings()]
+        warnings = [*inputs.warnings, *trainer.sanity.warnings, *store.mirror_warnings()]
         ending |= {"warnings": warnings, "wall_s": time.time() - started}
         on_first_rank(lambda: summary.end(ending | figures | counts), ranks.control)
     finally:

@@ -22,10 +22,10 @@ from marigold_rec.config.tasks import Task
 from marigold_rec.distributed import Ranks, on_first_rank
 from marigold_rec.metrics import in_order, metric_of
 from marigold_rec.network import Network
-from marigold_rec.training.monitoring.sanity import TaskFigures
+from marigold_rec.training.batches import Reader
+from marigold_rec.training.monitoring.sanity import TaskMetrics
 from marigold_rec.training.scoring import ScoreFolder, write_scores
 from marigold_rec.training.stop import StopRequest
-from marigold_rec.training.trainer import Reader
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Evaluation:
 
     scalars: dict[str, float | None]
     reasons: dict[str, str] = field(default_factory=dict)
-    figures: list[TaskFigures] = field(default_factory=list)
+    figures: list[TaskMetrics] = field(default_factory=list)
     """For the sanity guard."""
 
 
@@ -69,7 +69,7 @@ def evaluate(
 def _evaluation(tasks: Sequence[Task], files: ScoreFiles) -> Evaluation:
     scalars: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    figures: list[TaskFigures] = []
+    figures: list[TaskMetrics] = []
     weight_N = files.weight()
     targets = {target.name: target for target in targets_of(tasks)}
     for task in tasks:
@@ -85,5 +85,5 @@ def _evaluation(tasks: Sequence[Task], files: ScoreFiles) -> Evaluation:
         values = {name: estimate.value for name, estimate in found.items()}
         positives = num_positives(target, rows)
         saturated = num_saturated(target, rows)
-        figures.append(TaskFigures.of(task.name, len(rows), positives, values, saturated=saturated))
+        figures.append(TaskMetrics.of(task.name, len(rows), positives, values, saturated=saturated))
     return Evaluation(scalars, reasons, figures)

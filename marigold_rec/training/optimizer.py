@@ -27,7 +27,7 @@ class Optimizers:
         )
         # Adam makes its state on the first step; make it now, so that a load finds its place. A
         # step at rate zero moves no parameter; what weight decay leaves in the moments is cleared.
-        self._set_learning_rate(0.0)
+        self.set_learning_rate(0.0)
         self._dense.init_state()
         for state in self._dense.state.values():
             for tensor in state.values():
@@ -36,12 +36,10 @@ class Optimizers:
         sparse = cast(KeyedOptimizer, model.fused_optimizer)
         self.combined = CombinedOptimizer([("dense", self._dense), ("sparse", sparse)])
 
-    def begin_step(self, step: int) -> float:
-        """Sets and returns the dense learning rate of step `step` (counted from 0)."""
-        warmup = self._config.warmup_steps
-        rate = self._config.lr * min(1.0, (step + 1) / warmup) if warmup else self._config.lr
-        self._set_learning_rate(rate)
-        return rate
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets the dense learning rate from the next optimizer step on."""
+        for group in cast(list[dict[str, Any]], self._dense.param_groups):
+            group["lr"] = rate
 
     def clip_dense(self) -> Tensor:
         """The global norm of the dense gradients, which are clipped if the config says so.
@@ -66,7 +64,3 @@ class Optimizers:
             for key, tensor in tensors.items():
                 if isinstance(tensor, Tensor):
                     yield f"{parameter}/{key}", tensor
-
-    def _set_learning_rate(self, rate: float) -> None:
-        for group in cast(list[dict[str, Any]], self._dense.param_groups):
-            group["lr"] = rate

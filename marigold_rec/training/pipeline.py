@@ -1,5 +1,4 @@
-"""TorchRec's sparse-dist pipeline with our two stops in a step: before the backward, and before
-the optimizer.
+"""Runs TorchRec's sparse-dist pipeline with the step hooks in it.
 
 TorchRec overlaps the next batch's transfer and id exchange with this batch's forward and backward.
 The tables are written inside the backward, so what may stop a step must run before it.
@@ -7,26 +6,26 @@ The tables are written inside the backward, so what may stop a step must run bef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from marigold_rec.batch import Batch
 from marigold_rec.training.objective import StepOutput
+from marigold_rec.training.step_hook import StepHook
 
 
 class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
     """`progress(iterator)` runs one step and returns its StepOutput.
 
-    `before_backward(output)` may raise, on all ranks alike, to leave every parameter and table as
-    it was, or answer False: the step ends there then, and the next batch's exchange of ids, which
-    is under way, is not disturbed. `before_optimizer()` runs when all gradients are there and the
-    tables are updated, `after_optimizer()` when the dense parameters are, too.
+    A hook's `before_backward` may raise, on all ranks alike, to leave every parameter and table as
+    it was, or return False: the step ends there then, and the next batch's exchange of ids, which
+    is under way, is not disturbed.
     """
 
     def __init__(
@@ -34,58 +33,37 @@ class TrainPipeline(TrainPipelineSparseDist[Batch, StepOutput]):
         model: DistributedModelParallel,
         optimizer: Any,
         device: torch.device,
-        *,
-        before_backward: Callable[[StepOutput], bool],
-        before_optimizer: Callable[[], None],
-        after_optimizer: Callable[[], None],
+        hooks: StepHook,
     ) -> None:
-        self._before_backward = before_backward
-        self._before_optimizer = before_optimizer
-        self._after_optimizer = after_optimizer
+        self._hooks = hooks
         self._output: StepOutput | None = None
-        self.was_skipped = False
-        """The last step ended before its backward."""
+        """The step's, while it is under way; None once it is left out."""
         super().__init__(
             model, optimizer, device, execute_all_batches=True, custom_model_fwd=self._forward
         )
 
+    def progress(self, dataloader_iter: Iterator[Batch]) -> StepOutput:
+        output = super().progress(dataloader_iter)
+        was_skipped, self._output = self._output is None, None
+        # What only this step could use must not take memory beside the next one's.
+        return replace(output, probe_context=None, snapshot=None, was_skipped=was_skipped)
+
     def _forward(self, batch: Batch | None) -> tuple[Tensor, StepOutput]:
-        scalar, output = self._model(batch)
-        self._output = output
-        return scalar.unsqueeze(0), output
+        assert batch is not None
+        self._hooks.before_forward(batch)
+        scalar, self._output = self._model(batch)
+        assert self._output is not None
+        return scalar.unsqueeze(0), self._output
 
     def _backward(self, losses: Tensor) -> None:
         assert self._output is not None
-        self.was_skipped = not self._before_backward(self._output)
-        if not self.was_skipped:
+        if self._hooks.before_backward(self._output):
             super()._backward(losses)
+        else:
+            self._output = None
 
     def _optimizer_step(self) -> None:
-        if not self.was_skipped:
-            self._before_optimizer()
+        if self._output is not None:
+            self._hooks.before_optimizer(self._output)
             super()._optimizer_step()
-            self._after_optimizer()
-        self._output = None
-
-    @contextmanager
-    def direct_lookups(self) -> Iterator[None]:
-        """The embeddings' own forward, as outside of a pipeline: for one more lookup.
-
-        A pipelined module only takes ids that were exchanged in advance, each batch's once.
-        """
-        replaced = [m for m in self._rewritten_modules() if "forward" in vars(m)]
-        forwards = [vars(m).pop("forward") for m in replaced]
-        try:
-            yield
-        finally:
-            for module, forward in zip(replaced, forwards, strict=True):
-                vars(module)["forward"] = forward
-
-    def _rewritten_modules(self) -> Iterator[nn.Module]:
-        """What TorchRec's rewriting gives a forward of its own: sharded modules, id exchanges."""
-        for pipelined in self._pipelined_modules:
-            for module in cast(nn.Module, pipelined).modules():
-                yield module
-                for input_dist in getattr(module, "_input_dists", []):
-                    if isinstance(exchange := getattr(input_dist, "_dist", None), nn.Module):
-                        yield exchange
+            self._hooks.after_optimizer(self._output)

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from marigold_rec.checkpoint import CheckpointStore, Missed, Saved, Snapshot
+from marigold_rec.checkpoint import CheckpointStore, Found, Missed, Saved, Snapshot
 from marigold_rec.errors import MarigoldError
 from marigold_rec.training.monitoring.run_log import LOGGER, RunLog
+from marigold_rec.training.objective import StepOutput
+from marigold_rec.training.step_hook import Scalars, StepHook
 
 
-class Saves:
+class Saves(StepHook):
     """Every method is collective, but for `has_news`."""
 
     def __init__(self, store: CheckpointStore, max_misses: int) -> None:
         self._store = store
         self._max_misses = max_misses
-        self.last_step: int | None = None
-        """Of the newest checkpoint that is safe."""
+        self._last_step: int | None = None
+        """The step of the newest checkpoint that is safe."""
+
+    def on_log(self, step: int, output: StepOutput) -> Scalars:
+        return self._store.mirror_scalars()
+
+    def continue_from(self, found: Found) -> None:
+        """Makes `found` the newest checkpoint: later ones of this run are put out of the way."""
+        self._last_step = found.manifest.step
+        self._store.go_on_from(found)
 
     @property
     def has_news(self) -> bool:
@@ -48,6 +58,13 @@ class Saves:
         """Saves at once. Where nothing follows that could save again, no failure is passed over."""
         self._note(self._store.save(snapshot), None, snapshot.step)
 
+    def save_at_end(self, log: RunLog, step: int, snapshot: Callable[[], Snapshot]) -> None:
+        """Saves the end of a training, unless step `step` is saved already."""
+        self.settle(log, step)
+        if self._last_step != step:
+            self.save(snapshot())
+        self._store.finish_mirror()
+
     def save_before_failing(self, step: int, snapshot: Callable[[], Snapshot]) -> None:
         """A reader has failed, but the state is whole: what was trained must not be lost with it.
 
@@ -55,7 +72,7 @@ class Saves:
         """
         try:
             self.settle(None, step)
-            if step not in (0, self.last_step):
+            if step not in (0, self._last_step):
                 self.save(snapshot())
             self._store.finish_mirror()
         except MarigoldError as error:
@@ -63,7 +80,7 @@ class Saves:
 
     def _note(self, outcome: Saved | Missed | None, log: RunLog | None, step: int) -> None:
         if isinstance(outcome, Saved):
-            self.last_step = outcome.step
+            self._last_step = outcome.step
             LOGGER.info("saved %s", outcome.folder)
             for note in outcome.notes:
                 LOGGER.warning("%s", note)

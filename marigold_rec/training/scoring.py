@@ -29,9 +29,8 @@ from marigold_rec.distributed import (
 )
 from marigold_rec.errors import ConfigError, StoppedError
 from marigold_rec.network import Network
-from marigold_rec.training.batches import FetchedBatches
+from marigold_rec.training.batches import FetchedBatches, Reader
 from marigold_rec.training.stop import StopRequest
-from marigold_rec.training.trainer import Reader
 
 _Result = TypeVar("_Result")
 

@@ -14,7 +14,9 @@ from marigold_rec.checkpoint import CheckpointStore, Found
 from marigold_rec.distributed import Ranks, on_first_rank
 from marigold_rec.training.objective import Objective
 from marigold_rec.training.optimizer import Optimizers
+from marigold_rec.training.probing.random_stream import random_state, set_random_state
 from marigold_rec.training.row_sums import column_edges, stage
+from marigold_rec.training.step_hook import StepHook
 
 
 def model_tensors(model: DistributedModelParallel) -> dict[str, Tensor]:
@@ -28,28 +30,34 @@ def load_model(model: DistributedModelParallel, store: CheckpointStore, found: F
     Collective. Raises CheckpointError when they don't fit.
     """
     store.load(found, model_tensors(model))
-    cast(Objective, get_unwrapped_module(model).objective).starts_heads = False
 
 
 class TrainState:
-    """Names the live tensors of model, optimizers and random streams; a load writes into them.
+    """Names the live tensors of model, optimizers, hooks and random streams; a load writes into
+    them.
 
     The balancer's state is part of the model: its buffers lie inside the train wrapper.
     """
 
     def __init__(
-        self, model: DistributedModelParallel, optimizers: Optimizers, ranks: Ranks
+        self,
+        model: DistributedModelParallel,
+        optimizers: Optimizers,
+        hooks: StepHook,
+        ranks: Ranks,
     ) -> None:
         self._model = model
         self._optimizers = optimizers
+        self._hooks = hooks
         self._ranks = ranks
 
     def tensors(self, *, with_random: bool = True) -> dict[str, Tensor]:
-        """The live tensors; sharded ones are DTensors whose shards share the tables' memory."""
+        """Returns the live tensors; sharded ones are DTensors that share the tables' memory."""
         named = model_tensors(self._model)
         named |= {f"optimizer/{name}": t for name, t in self._optimizers.named_state()}
+        named |= {f"hook/{name}": tensor for name, tensor in self._hooks.tensors().items()}
         if with_random:
-            named |= {f"random/rank-{self._ranks.rank}": self._random_state()}
+            named |= {f"random/rank-{self._ranks.rank}": random_state(self._ranks.device)}
         return named
 
     def without_figure(self) -> frozenset[str]:
@@ -76,19 +84,8 @@ class TrainState:
         for sums in staged.values():
             sums.write()
         if is_same_world:
-            self._restore_random(tensors[f"random/rank-{self._ranks.rank}"])
+            set_random_state(tensors[f"random/rank-{self._ranks.rank}"], self._ranks.device)
         else:
             key = (self._ranks.rank, found.manifest.step)
             stream = np.random.SeedSequence(seed, spawn_key=key)
             torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]))
-
-    def _restore_random(self, state: Tensor) -> None:
-        if self._ranks.device.type == "cuda":
-            torch.cuda.set_rng_state(state, self._ranks.device)
-        else:
-            torch.set_rng_state(state)
-
-    def _random_state(self) -> Tensor:
-        if self._ranks.device.type == "cuda":
-            return torch.cuda.get_rng_state(self._ranks.device)
-        return torch.get_rng_state()

@@ -16,7 +16,6 @@ from marigold_rec.checkpoint.warm_start import Models, Move, WarmStart, plan_war
 from marigold_rec.config import Config, Table
 from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
 from marigold_rec.errors import CheckpointError
-from marigold_rec.training.objective import Objective
 from marigold_rec.training.row_resets import reset_rows
 from marigold_rec.transforms.row_bits import EVICTED_NAME, RowBits, read_night_bits
 
@@ -24,7 +23,6 @@ _OPTIMIZERS = ("optimizer/dense.", "optimizer/sparse.")
 
 
 def warm_start(
-    objective: Objective,
     tensors: Mapping[str, Tensor],
     store: CheckpointStore,
     found: Found,
@@ -51,8 +49,6 @@ def warm_start(
         placed |= dict(_optimizer_loads(plan, tensors, saved))
     evicted = on_every_rank(lambda: _evicted(now), ranks.control)
     store.load(found, placed)
-    if found.manifest.has_begun:
-        objective.starts_heads = False
     for table, bits in evicted.items():
         reset_rows(tensors, table, now.run.seed, bits)
     return dataclasses.replace(plan, reset={t.name: bits.count for t, bits in evicted.items()})

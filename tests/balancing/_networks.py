@@ -21,8 +21,25 @@ from marigold_rec.config.balancers import MarigoldBalancerConfig
 from marigold_rec.contracts import Head, Labels, StopGradient
 from marigold_rec.inputs import InputLayout, Inputs, slots_of
 from marigold_rec.network import Network, Stages
+from marigold_rec.training import Objective, StepOutput
+from marigold_rec.training.balancer_probe import BalancerProbe
 from marigold_rec.training.losses import global_losses
+from marigold_rec.training.probing import Lookup
 from tests.balancing._inputs import EVERY_STEP, task_names
+
+
+def _no_lookup(_batch: Batch) -> Inputs:
+    raise AssertionError("this probe needs no lookup")
+
+
+def probe_before(objective: Objective, output: StepOutput) -> None:
+    """The hook's part before the optimizer's step."""
+    BalancerProbe(objective.prober, _no_lookup).before_optimizer(output)
+
+
+def probe_after(objective: Objective, output: StepOutput, lookup: Lookup) -> None:
+    """The hook's part after the optimizer's step."""
+    BalancerProbe(objective.prober, lookup).after_optimizer(output)
 
 
 class _Head(nn.Module):

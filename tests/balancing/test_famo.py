@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from marigold_rec.batch import Batch
 from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._inputs import make_balancer, task_names
-from tests.balancing._networks import SmallNetwork, make_batch, one_rank
+from tests.balancing._networks import SmallNetwork, make_batch, one_rank, probe_after, probe_before
 
 _EPS = 1e-8
 
@@ -142,16 +143,15 @@ def test_it_trains_a_network_as_the_published_algorithm_does() -> None:
     published = _Published(4)
     their_sgd = torch.optim.SGD([*their_table.parameters(), *their_network.parameters()], lr=0.3)
     for step in range(40):
-        batch = make_batch(64, 4, seed=step, dtype=torch.float64)
+        batch = replace(make_batch(64, 4, seed=step, dtype=torch.float64), step=step)
         ids_B = torch.randint(30, (64,), generator=torch.Generator().manual_seed(step))
 
-        objective.step = step
         sgd.zero_grad()
-        scalar, _ = objective(Inputs(table(ids_B), batch.dense_BD), batch)
+        scalar, output = objective(Inputs(table(ids_B), batch.dense_BD), batch)
         scalar.backward()
-        objective.before_optimizer()
+        probe_before(objective, output)
         sgd.step()
-        objective.after_optimizer(_lookup(table, ids_B))
+        probe_after(objective, output, _lookup(table, ids_B))
 
         their_sgd.zero_grad()
         before_T = _losses(their_network, their_table(ids_B), batch)

@@ -23,6 +23,7 @@ from tests.balancing._networks import (
     make_batch,
     marigold,
     one_rank,
+    probe_before,
     task_gradients,
 )
 from tests.training.probing._looks import task_jacobian
@@ -64,9 +65,9 @@ def _step(objective: Objective, balancer: RecordingMarigold, z_BR: Tensor, batch
     balancer.weights.fill_(0.5)  # d's weights stay the same over the draws
     moved_BR = z_BR.clone().requires_grad_()
     objective.zero_grad()
-    scalar, _ = objective(Inputs(moved_BR, batch.dense_BD), batch)
+    scalar, output = objective(Inputs(moved_BR, batch.dense_BD), batch)
     scalar.backward()
-    objective.before_optimizer()
+    probe_before(objective, output)
     assert moved_BR.grad is not None
     return moved_BR.grad
 
@@ -96,8 +97,7 @@ def _shared_descents(world: _World, **probe: Any) -> Tensor:
     objective = Objective(world.network, balancer, one_rank())
     found = []
     for step in range(2 * _DRAWS):
-        objective.step = step
-        _step(objective, balancer, world.z_BR, world.draw())
+        _step(objective, balancer, world.z_BR, dataclasses.replace(world.draw(), step=step))
         if step % 2:
             found.append(balancer.last.descent_T)
     return torch.stack(found)

@@ -5,6 +5,7 @@ Shapes: B rows, R width of the representation, T tasks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from torch.nn import Parameter
 from marigold_rec.batch import Batch
 from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
-from tests.balancing._networks import SmallNetwork, make_batch, marigold
+from tests.balancing._networks import SmallNetwork, make_batch, marigold, probe_after, probe_before
 from tests.support.ranks import run_ranks
 
 _STEPS, _ROWS, _WIDTH, _TASKS, _IDS = 100, 192, 12, 4, 50
@@ -40,13 +41,15 @@ def _weights_over_steps(settings: dict[str, Any], dtype: torch.dtype) -> Tensor:
     for step in range(_STEPS):
         ids_B, batch = _step_rows(step, rank, world_size, dtype)
         optimizer.zero_grad()
-        objective.step = step
-        scalar, _ = objective(Inputs(table(ids_B), batch.dense_BD), batch)
+        batch = replace(batch, step=step)
+        scalar, output = objective(Inputs(table(ids_B), batch.dense_BD), batch)
         scalar.backward()
         _average_gradients(parameters, world_size)
-        objective.before_optimizer()
+        probe_before(objective, output)
         optimizer.step()
-        objective.after_optimizer(lambda batch, ids_B=ids_B: Inputs(table(ids_B), batch.dense_BD))
+        probe_after(
+            objective, output, lambda batch, ids_B=ids_B: Inputs(table(ids_B), batch.dense_BD)
+        )
         trace.append(balancer.weights.clone())
     assert balancer.diagnostics()["refused_probes"] == 0
     return torch.stack(trace)

@@ -5,6 +5,7 @@ Shapes: B rows, R width of the representation, T tasks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from tests.balancing._inputs import make_balancer, task_names
-from tests.balancing._networks import SmallNetwork, make_batch
+from tests.balancing._networks import SmallNetwork, make_batch, probe_after, probe_before
 from tests.support.ranks import run_ranks
 
 _STEPS, _ROWS, _WIDTH, _TASKS, _IDS = 40, 96, 12, 4, 50
@@ -58,16 +59,18 @@ def _weights_over_steps(name: str, settings: dict[str, Any]) -> Tensor:
             ids_B = ids_B[mine]
             batch = batch._map(lambda t, mine=mine: t[mine] if isinstance(t, Tensor) else t)
         optimizer.zero_grad()
-        objective.step = step
-        scalar, _ = objective(Inputs(table(ids_B), batch.dense_BD), batch)
+        batch = replace(batch, step=step)
+        scalar, output = objective(Inputs(table(ids_B), batch.dense_BD), batch)
         scalar.backward()
         for parameter in parameters:  # the mean over ranks, as DDP takes it
             assert parameter.grad is not None
             dist.all_reduce(parameter.grad)
             parameter.grad /= world_size
-        objective.before_optimizer()
+        probe_before(objective, output)
         optimizer.step()
-        objective.after_optimizer(lambda batch, ids_B=ids_B: Inputs(table(ids_B), batch.dense_BD))
+        probe_after(
+            objective, output, lambda batch, ids_B=ids_B: Inputs(table(ids_B), batch.dense_BD)
+        )
         trace.append(balancer.weights.clone())
     return torch.stack(trace)
 

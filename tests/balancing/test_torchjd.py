@@ -65,7 +65,7 @@ def test_coefficients_are_torchjds_for_the_gradients_at_the_representation(
     for step in range(3):
         z_BR = torch.randn(48, 10, dtype=torch.float64).requires_grad_()
         batch = make_batch(48, 4, seed=step, dtype=torch.float64)
-        objective.step = step
+        batch = replace(batch, step=step)
         _, output = objective(Inputs(z_BR, batch.dense_BD), batch)
         found_T = output.coefficients_T
         gradients_TD = task_gradients(network, z_BR, batch)

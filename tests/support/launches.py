@@ -39,7 +39,7 @@ class Fault(Protocol):
 
 @dataclass(frozen=True)
 class AtStep:
-    """Calls `action(pipeline)` on one rank (None: on all) just before its step `step`."""
+    """Calls `action(pipeline)` on one rank (None: on all) just before its step's forward."""
 
     step: int
     rank: int | None
@@ -50,14 +50,14 @@ class AtStep:
             return
         from marigold_rec.training.pipeline import TrainPipeline
 
-        progress = TrainPipeline.progress
+        forward = TrainPipeline._forward
 
-        def faulty(pipeline: Any, batches: Any) -> Any:
-            if _task(pipeline).objective.step == self.step:
+        def faulty(pipeline: Any, batch: Any) -> Any:
+            if batch.step == self.step:
                 self.action(pipeline)
-            return progress(pipeline, batches)
+            return forward(pipeline, batch)
 
-        setattr(TrainPipeline, "progress", faulty)  # noqa: B010 - its own type is narrower
+        setattr(TrainPipeline, "_forward", faulty)  # noqa: B010 - its own type is narrower
 
 
 @dataclass(frozen=True)

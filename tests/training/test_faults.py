@@ -79,9 +79,7 @@ def _updates(config: Path, overrides: tuple[str, ...], again: bool) -> list[list
         if again:
             _send_back_twice(run.built.objective)
         batches, trace = run.trainer._all_batches(), []
-        for step in range(1 if again else 5):
-            run.built.objective.step = step
-            run.trainer._optimizers.begin_step(step)
+        for _ in range(1 if again else 5):
             counts |= dict.fromkeys(counts, 0)
             run.trainer.pipeline.progress(batches)
             trace.append(list(counts.values()))

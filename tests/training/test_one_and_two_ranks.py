@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from marigold_rec.training.clipping import GradientClipping
 from tests.support.ranks import run_ranks
 from tests.support.runs import Run, click_log, config_tree, with_run, write_config, write_days
 
@@ -23,11 +24,10 @@ def _train(config: Path, overrides: tuple[str, ...]) -> tuple[list[list[float]],
     def train(run: Run) -> tuple[list[list[float]], dict[str, Any]]:
         found = []
         batches = run.trainer._all_batches()
-        for step in range(_STEPS):
-            run.built.objective.step = step
-            run.trainer._optimizers.begin_step(step)
+        [clipping] = [h for h in run.trainer.hooks if isinstance(h, GradientClipping)]
+        for _ in range(_STEPS):
             output = run.trainer.pipeline.progress(batches)
-            norm = run.trainer._gradient_norm.item()
+            norm = clipping.norm.item()
             found.append([*output.losses.global_T.tolist(), *output.coefficients_T.tolist(), norm])
         run.trainer.pipeline.detach()
         evaluation = run.evaluation()
@@ -45,9 +45,10 @@ def _accumulated(run: Run) -> float:
     Adam and Adagrad undo any factor on the loss, so that losses alone would not show a wrong one.
     """
     total = torch.zeros((), dtype=torch.float64)
-    for name, state in run.trainer._optimizers.named_state():
-        if "embedding_bags" in name and hasattr(state, "to_local"):
-            for shard in state.to_local().local_shards():  # pyright: ignore[reportAttributeAccessIssue]
+    state: dict[str, Any] = run.trainer._state.tensors()
+    for name, sums in state.items():
+        if name.startswith("optimizer/sparse.") and hasattr(sums, "to_local"):
+            for shard in sums.to_local().local_shards():
                 total += shard.double().sum()
     dist.all_reduce(total, group=run.ranks.control)
     return total.item()

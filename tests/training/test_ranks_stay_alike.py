@@ -26,9 +26,7 @@ def _trace(config: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
         module = run.built.objective
         batches = run.trainer._all_batches()
         updates = _count_table_updates(run)
-        for step in range(_STEPS):
-            module.step = step
-            run.trainer._optimizers.begin_step(step)
+        for _ in range(_STEPS):
             before = dict(updates)
             run.trainer.pipeline.progress(batches)
             trace.append(

@@ -36,9 +36,7 @@ def _train(config: Path) -> tuple[list[list[float]], Tensor]:
     def work(run: Run) -> tuple[list[list[float]], Tensor]:
         found = []
         batches = run.trainer._all_batches()
-        for step in range(_STEPS):
-            run.built.objective.step = step
-            run.trainer._optimizers.begin_step(step)
+        for _ in range(_STEPS):
             output = run.trainer.pipeline.progress(batches)
             found.append([*output.losses.global_T.tolist(), *output.coefficients_T.tolist()])
         run.trainer.pipeline.detach()

@@ -1,4 +1,4 @@
-"""Dense inputs that are too large: the first suspects where a loss is beyond reason."""
+"""Names dense inputs that are too large: the first suspects if a loss is beyond reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NUM_NAMED = 4
 
 
 def large_inputs(dense_BD: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Feature -> largest absolute value of the batch, of those beyond MAX_DENSE. Syncs."""
+    """Returns feature -> largest absolute value of the batch, if beyond MAX_DENSE. Syncs."""
     if not dense_BD.numel():
         return {}
     peaks = dense_BD.detach().abs().amax(dim=0).tolist()
@@ -20,8 +20,8 @@ def large_inputs(dense_BD: Tensor, names: Sequence[str]) -> dict[str, float]:
     return {n: peak for n, peak in zip(names, peaks, strict=True) if not peak <= MAX_DENSE}
 
 
-def say_large_inputs(found: Mapping[str, float]) -> str:
-    """`look at the inputs first: ts reaches 1.7e+12 in this batch, ...`."""
+def describe_large_inputs(found: Mapping[str, float]) -> str:
+    """Returns `look at the inputs first: ts reaches 1.7e+12 in this batch, ...`."""
     if not found:
         return f"no dense input of this batch is beyond {MAX_DENSE:g}"
     largest = sorted(found.items(), key=lambda item: -item[1])

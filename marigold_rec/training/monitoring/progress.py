@@ -1,20 +1,20 @@
-"""What a person watches: one dense line every n steps, and below it a bar on a terminal."""
+"""Shows a person how the run goes: a dense line every n steps, below it a bar on a terminal."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marigold_rec.training.monitoring.run_log import LOGGER
-from marigold_rec.training.monitoring.throughput import Rate
+from marigold_rec.training.step_hook import Scalars
 
 
 class ProgressLine:
-    """Rank 0 speaks; on the other ranks every method does nothing."""
+    """Speaks on rank 0; on the other ranks every method does nothing."""
 
     def __init__(self, total_steps: int, first_step: int, *, is_first: bool) -> None:
         self._total = total_steps
@@ -34,18 +34,13 @@ class ProgressLine:
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
-    def show(
-        self,
-        step: int,
-        tasks: Sequence[str],
-        scalars: Mapping[str, float | None],
-        rate: Rate | None,
-    ) -> None:
-        """One line: losses and weights per task, speed over all ranks, share of waiting, ETA.
+    def show(self, step: int, tasks: Sequence[str], scalars: Scalars) -> None:
+        """Logs a line: losses and weights per task, speed over all ranks, share of waiting, ETA.
 
-        Nothing before there is a rate.
+        It logs nothing as long as there is no speed.
         """
-        if not self._is_first or rate is None:
+        speed, wait = scalars.get("perf/samples_per_sec"), scalars.get("perf/data_wait_frac")
+        if not self._is_first or speed is None or wait is None:
             return
         per_step = (time.perf_counter() - self._started) / max(1, step - self._first_step)
         left = int(per_step * (self._total - step))
@@ -58,8 +53,8 @@ class ProgressLine:
                 f"{t} {scalars[f'train/loss/{t}']:.4f} (w {scalars[f'train/weight/{t}']:.2f})"
                 for t in tasks
             ),
-            f"{rate.samples_per_sec:,.0f}",
-            100 * rate.data_wait_frac,
+            f"{speed:,.0f}",
+            100 * wait,
             left // 3600,
             left // 60 % 60,
             left % 60,

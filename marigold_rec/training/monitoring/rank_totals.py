@@ -1,22 +1,44 @@
-"""Figures that every rank has its own of, brought together: dropped rows and peak memory."""
+"""Brings together what every rank counts or measures for itself: dropped rows, peak memory."""
 
 from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 
 from marigold_rec.distributed import Ranks
+from marigold_rec.training.objective import StepOutput
+from marigold_rec.training.step_hook import Scalars, StepHook
 
 _KIB_PER_GIB = 1024**2
 _BYTES_PER_GIB = 1024**3
 
 
+class RankTotals(StepHook):
+    """Adds data/invalid/<task>, over all ranks, and the largest rank's memory/* to the log."""
+
+    def __init__(
+        self, counts: Callable[[], Mapping[str, int]], task_names: Sequence[str], ranks: Ranks
+    ) -> None:
+        """`counts` returns this rank's counts by name, as its reader has them now."""
+        self._counts = counts
+        self._task_names = task_names
+        self._ranks = ranks
+
+    def on_log(self, step: int, output: StepOutput) -> Scalars:
+        """Collective."""
+        counts = total_counts(self._counts(), self._ranks)
+        invalid = {
+            f"data/invalid/{n}": float(counts.get(f"invalid/{n}", 0)) for n in self._task_names
+        }
+        return {**invalid, **peak_memory(self._ranks)}
+
+
 def total_counts(mine: Mapping[str, int], ranks: Ranks) -> dict[str, int]:
-    """The sums over ranks of named counts, by name; a rank may lack some. Collective."""
+    """Sums named counts over ranks, by name; a rank may lack some. Collective."""
     all_ranks: list[Mapping[str, int]] = [{}] * ranks.world_size
     dist.all_gather_object(all_ranks, dict(mine), group=ranks.control)
     totals: Counter[str] = Counter()
@@ -26,7 +48,7 @@ def total_counts(mine: Mapping[str, int], ranks: Ranks) -> dict[str, int]:
 
 
 def peak_memory(ranks: Ranks) -> dict[str, float]:
-    """The largest rank's peak since its start, in GiB, of the process and on its device."""
+    """Returns the largest rank's peak since its start, in GiB: the process's and its device's."""
     peak = {"memory/host_peak_gib": _peak_resident_gib()}
     if ranks.device.type == "cuda":
         allocated = torch.cuda.max_memory_allocated(ranks.device)

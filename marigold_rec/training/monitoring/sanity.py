@@ -37,7 +37,7 @@ _FIRST_STEPS, _YOUNG_STEPS = 200, 5_000
 
 
 @dataclass(frozen=True)
-class TaskFigures:
+class TaskMetrics:
     """What is known of a task over a window of training rows, or over an evaluation's."""
 
     task: str
@@ -68,7 +68,7 @@ class TaskFigures:
         *,
         auc_high: float | None = None,
         saturated: int = 0,
-    ) -> TaskFigures:
+    ) -> TaskMetrics:
         """`values`: the task's metrics by name; those that the guard looks at are kept."""
         known = {field.name for field in fields(cls)} & METRICS.keys()
         kept: dict[str, Any] = {name: value for name, value in values.items() if name in known}
@@ -88,7 +88,7 @@ class SanityGuard:
         """Everything told so far."""
         self._told: set[tuple[str, str]] = set()
 
-    def look(self, step: int, figures: Iterable[TaskFigures]) -> list[str]:
+    def look(self, step: int, figures: Iterable[TaskMetrics]) -> list[str]:
         """Logs and returns the warnings that are new. `step`: steps taken."""
         is_young = step < self._grown_up
         return self._tell(
@@ -100,7 +100,7 @@ class SanityGuard:
             ),
         )
 
-    def look_at_the_end(self, step: int, figures: Iterable[TaskFigures]) -> list[str]:
+    def look_at_the_end(self, step: int, figures: Iterable[TaskMetrics]) -> list[str]:
         """As `look`, of the final evaluation: whatever the number of steps, and more strictly."""
         return self._tell(
             step,
@@ -148,7 +148,7 @@ def _largest_loss(kind: Kind) -> float:
     return LABEL_KINDS[kind].largest_loss
 
 
-def _of_data(of: TaskFigures) -> Iterator[tuple[str, str]]:
+def _of_data(of: TaskMetrics) -> Iterator[tuple[str, str]]:
     """What is wrong from the first step on: (kind, text)."""
     if of.positives is None:
         return
@@ -181,7 +181,7 @@ def _of_data(of: TaskFigures) -> Iterator[tuple[str, str]]:
         )
 
 
-def _of_model(of: TaskFigures, *, is_end: bool = False) -> Iterator[tuple[str, str]]:
+def _of_model(of: TaskMetrics, *, is_end: bool = False) -> Iterator[tuple[str, str]]:
     """What is wrong unless the model has only begun to learn: (kind, text)."""
     if of.is_constant and of.rows >= _ROWS_WITHOUT_0:
         yield (
@@ -235,32 +235,32 @@ def _of_model(of: TaskFigures, *, is_end: bool = False) -> Iterator[tuple[str, s
         )
 
 
-def _has_many_of_both(of: TaskFigures) -> bool:
+def _has_many_of_both(of: TaskMetrics) -> bool:
     return of.positives is not None and min(of.positives, of.negatives) >= _MANY
 
 
-def _is_chance(of: TaskFigures, auc: float) -> bool:
+def _is_chance(of: TaskMetrics, auc: float) -> bool:
     error = _standard_error(of)
     return error <= _LARGEST_STANDARD_ERROR and auc + _STANDARD_ERRORS * error < _CHANCE
 
 
-def _is_far_off(of: TaskFigures, calibration: float) -> bool:
+def _is_far_off(of: TaskMetrics, calibration: float) -> bool:
     # The larger of predicted and found: 5 found where 100 were predicted is no chance either.
     positives = of.positives or 0.0
     low, high = _CALIBRATED
     return not low <= calibration <= high and positives * max(1.0, calibration) >= _MANY
 
 
-def _highest_auc(of: TaskFigures, auc: float) -> float:
+def _highest_auc(of: TaskMetrics, auc: float) -> float:
     """The upper end of its interval."""
     return auc + _NORMAL_95 * _standard_error(of) if of.auc_high is None else of.auc_high
 
 
-def _standard_error(of: TaskFigures) -> float:
+def _standard_error(of: TaskMetrics) -> float:
     """Of the AUC of a model that knows nothing (Hanley and McNeil 1982, at AUC 0.5)."""
     pairs = (of.positives or 0.0) * of.negatives
     return math.sqrt((of.rows + 1) / (12 * pairs)) if pairs > 0 else math.inf
 
 
-def _classes(of: TaskFigures) -> str:
+def _classes(of: TaskMetrics) -> str:
     return f"{of.positives or 0:,.0f} positives and {of.negatives:,.0f} negatives"

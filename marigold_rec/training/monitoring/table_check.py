@@ -1,4 +1,4 @@
-"""A look at a few rows of each table now and then: a bad row shows in no loss until it is read.
+"""Looks at a few rows of each table now and then: a bad row shows in no loss until it is read.
 
 A row that has become NaN spoils each batch that reads it, and no other; a checkpoint reads all
 rows, but may be hours away.
@@ -16,36 +16,38 @@ from marigold_rec.checkpoint.staging import live_shards
 from marigold_rec.config.tables import table_of_key
 from marigold_rec.distributed import Ranks
 from marigold_rec.errors import NumericsError
+from marigold_rec.training.objective import StepOutput
 from marigold_rec.training.state import model_tensors
+from marigold_rec.training.step_hook import Scalars, StepHook
 
 _ROWS = 4096
-"""Of each shard, at each look."""
+"""Rows of each shard that a check samples."""
 
 
-class TableCheck:
-    """The looks walk through the rows, so that later ones see others."""
+class TableCheck(StepHook):
+    """Checks that sampled rows of each table shard are finite; later checks sample other rows."""
 
     def __init__(
         self, model: DistributedModelParallel, ranks: Ranks, every_n_steps: int | None
     ) -> None:
-        """`every_n_steps` None: no looks."""
+        """With `every_n_steps` None it checks nothing."""
         self._model = model
         self._ranks = ranks
         self._every = every_n_steps
         self._last_step = 0
-        self._num_looks = 0
+        self._num_checks = 0
 
-    def look(self, step: int) -> None:
-        """Call at logging steps, on every rank; looks where `every_n_steps` steps have passed.
+    def on_log(self, step: int, output: StepOutput) -> Scalars:
+        """Checks if `every_n_steps` steps have passed since the last check. Collective.
 
-        Raises NumericsError on all ranks alike, naming the tables. Collective.
+        Raises NumericsError on all ranks alike, naming the tables.
         """
         if self._every is None or step // self._every == self._last_step // self._every:
-            return
+            return {}
         self._last_step = step
         bad: list[list[str]] = [[] for _ in range(self._ranks.world_size)]
         dist.all_gather_object(bad, self._bad_tables(), group=self._ranks.control)
-        self._num_looks += 1
+        self._num_checks += 1
         where = [f"{table} (rank {rank})" for rank, tables in enumerate(bad) for table in tables]
         if where:
             raise NumericsError(
@@ -53,6 +55,7 @@ class TableCheck:
                 "earlier checkpoints are good. Go on from there with a lower optimizer.sparse.lr "
                 "or with optimizer.dense.clip_norm"
             )
+        return {}
 
     def _bad_tables(self) -> list[str]:
         tensors = model_tensors(self._model)
@@ -66,6 +69,6 @@ class TableCheck:
         )
 
     def _sample(self, shard_RD: Tensor) -> Tensor:
-        """Every n-th row, from another one at each look: after n looks all were seen."""
+        """Returns every n-th row, beginning with another one each time: n checks see all rows."""
         stride = max(1, -(-len(shard_RD) // _ROWS))
-        return shard_RD[self._num_looks % stride :: stride]
+        return shard_RD[self._num_checks % stride :: stride]

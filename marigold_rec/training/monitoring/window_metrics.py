@@ -1,7 +1,7 @@
-"""How good the training's own predictions are: NE, AUC, calibration and MAE over the last rows.
+"""Measures how good the training's own predictions are: NE, AUC, ... over the newest rows.
 
-A row is predicted before the step that learns it, so that in the first epoch these are figures of
-rows never seen. A step costs a reference to what its forward has made anyway; the figures are
+A row is predicted before the step that learns it, so that in the first epoch these are metrics of
+rows never seen. A step costs a reference to what its forward has made anyway; the metrics are
 computed at logging steps only, by TorchRec's metrics on the first rank.
 
 The window belongs to no checkpoint: after a resume it starts empty.
@@ -28,24 +28,25 @@ from marigold_rec.config.window_figures import window_figure, window_metrics
 from marigold_rec.contracts import Head
 from marigold_rec.distributed import Ranks
 from marigold_rec.metrics import LOG_LOSS_CLIP, METRICS, imported
-from marigold_rec.training.monitoring.sanity import TaskFigures
+from marigold_rec.training.monitoring.sanity import TaskMetrics
 from marigold_rec.training.objective import StepOutput
+from marigold_rec.training.step_hook import Scalars, StepHook
 
 
 @dataclass(frozen=True)
-class WindowFigures:
-    """Of all ranks' rows; empty on ranks other than the first, and where there is no window."""
+class WindowValues:
+    """Holds the metrics of all ranks' rows; empty without rows, and on all but the first rank."""
 
-    scalars: dict[str, float | None] = field(default_factory=dict)
-    """train/window_<metric>/<task>; None where the window has no such figure."""
-    figures: list[TaskFigures] = field(default_factory=list)
+    scalars: Scalars = field(default_factory=dict)
+    """train/window_<metric>/<task>; None where the window has no such value."""
+    tasks: list[TaskMetrics] = field(default_factory=list)
     is_full: bool = False
-    """The window had as many rows as it may: right after a start it has few, and figures of few
+    """The window had as many rows as it may: right after a start it has few, and metrics of few
     rows are good or bad by chance."""
 
     @property
-    def to_note(self) -> dict[str, float]:
-        """For the manifest of a checkpoint: window_auc/ctr, ...; nothing where it isn't full."""
+    def for_manifest(self) -> dict[str, float]:
+        """Returns window_auc/ctr, ... for the manifest of a checkpoint; nothing if not full."""
         if not self.is_full:
             return {}
         found = {name.removeprefix("train/"): value for name, value in self.scalars.items()}
@@ -54,7 +55,7 @@ class WindowFigures:
 
 @dataclass(frozen=True)
 class _Rows:
-    """One task's observed rows of positive weight, N of them."""
+    """Holds one task's observed rows of positive weight, N of them."""
 
     predictions_N: Tensor
     """float32."""
@@ -63,10 +64,10 @@ class _Rows:
     """float64, as the labels: TorchRec's sums take their inputs' precision."""
 
 
-class WindowMetrics:
-    """The newest `window_rows` rows of all ranks, in whole batches and at least one of each rank.
+class WindowMetrics(StepHook):
+    """Looks at the newest `window_rows` rows of all ranks, in whole batches, at least one per rank.
 
-    Equal to the evaluation's figures but for one thing: TorchRec's AUC takes ties of a positive and
+    Its values equal the evaluation's but for one thing: TorchRec's AUC takes ties of a positive and
     a negative in any order, where the evaluation counts them half.
     """
 
@@ -79,56 +80,66 @@ class WindowMetrics:
         batch_size: int,
         window_rows: int | None,
     ) -> None:
-        """`batch_size`: rows per rank; `window_rows` None: no window, and no figures."""
+        """`batch_size` counts rows per rank; with `window_rows` None there are no metrics."""
         self._tasks = tuple(tasks)
         self._heads = tuple(heads)
         self._ranks = ranks
         step_rows = batch_size * ranks.world_size
         num_batches = 0 if window_rows is None else max(1, window_rows // step_rows)
-        self._batches: deque[_Kept] = deque(maxlen=num_batches)
+        self._batches: deque[_BatchRows] = deque(maxlen=num_batches)
+        self.newest = WindowValues()
+        """The values of the last logging step."""
         self._metrics: dict[str, RecMetric] = {}
         if ranks.is_first and num_batches:
             self._metrics = _metrics(self._tasks, num_batches * step_rows, ranks.device)
 
-    def add(self, output: StepOutput) -> None:
+    def after_optimizer(self, output: StepOutput) -> None:
         """Keeps a step's outputs and labels; computes nothing."""
         batch = output.batch
         # Not the batch itself: its ids would be most of the memory.
         self._batches.append(
-            _Kept(output.outputs, batch.labels_BT, batch.observed_BT, batch.weights_B)
+            _BatchRows(output.outputs, batch.labels_BT, batch.observed_BT, batch.weights_B)
         )
 
-    def compute(self) -> WindowFigures:
-        """The figures of the rows in the window. Collective; syncs with the device."""
+    def on_log(self, step: int, output: StepOutput) -> Scalars:
+        """Collective."""
+        self.newest = self.compute()
+        return self.newest.scalars
+
+    def on_save(self, step: int) -> dict[str, float]:
+        return self.newest.for_manifest
+
+    def compute(self) -> WindowValues:
+        """Computes the metrics of the rows in the window. Collective; waits for the device."""
         if not self._batches:
-            return WindowFigures()
+            return WindowValues()
         with torch.no_grad():
             gathered_3TN = self._gathered()
             if gathered_3TN is None:
-                return WindowFigures()
+                return WindowValues()
             rows = {task.name: _observed(gathered_3TN[:, i]) for i, task in enumerate(self._tasks)}
             found = {name: self._values(name, rows) for name in self._metrics}
-            figures = [_figures(task, rows[task.name], found) for task in self._tasks]
-        figures = _with_twins(figures, rows)
+            tasks = [_task_metrics(task, rows[task.name], found) for task in self._tasks]
+        tasks = _with_twins(tasks, rows)
         scalars = {
             f"train/{window_figure(name, task.name)}": found[name][task.name]
             for task in self._tasks
             for name in window_metrics(task.kind)
         }
-        return WindowFigures(scalars, figures, len(self._batches) == self._batches.maxlen)
+        return WindowValues(scalars, tasks, len(self._batches) == self._batches.maxlen)
 
     def _gathered(self) -> Tensor | None:
-        """Predictions, labels and weights (0: not observed) of all ranks' rows, on the first."""
-        kept = list(self._batches)
-        outputs_TNK = [torch.cat(parts) for parts in zip(*(k.outputs for k in kept), strict=True)]
+        """Gathers predictions, labels and weights (0: not observed) of all ranks on the first."""
+        rows = list(self._batches)
+        outputs_TNK = [torch.cat(parts) for parts in zip(*(r.outputs for r in rows), strict=True)]
         predictions_TN = torch.stack(
             [
                 head.predict(output_NK)[:, 0]
                 for head, output_NK in zip(self._heads, outputs_TNK, strict=False)
             ]
         )
-        labels_TN = torch.cat([k.labels_BT for k in kept]).T
-        weights_TN = torch.cat([k.observed_BT * k.weights_B[:, None] for k in kept]).T
+        labels_TN = torch.cat([r.labels_BT for r in rows]).T
+        weights_TN = torch.cat([r.observed_BT * r.weights_B[:, None] for r in rows]).T
         mine_3TN = torch.stack([predictions_TN, labels_TN, weights_TN])
         if self._ranks.world_size == 1:
             return mine_3TN
@@ -139,7 +150,7 @@ class WindowMetrics:
         return None if parts is None else torch.cat(parts, dim=2)
 
     def _values(self, name: str, rows: dict[str, _Rows]) -> dict[str, float | None]:
-        """One metric of all its tasks; None where the rows have no such figure."""
+        """Computes one metric of all its tasks; None where the rows have no such value."""
         metric = self._metrics[name]
         tasks = [task.name for task in self._tasks if name in window_metrics(task.kind)]
         # A probability of 0 or 1 costs what it costs in the evaluation.
@@ -155,14 +166,14 @@ class WindowMetrics:
         theirs = metric._namespace.value
         return {
             t: values[f"{theirs}-{t}|local_window_{theirs}"].item()
-            if _has_figure(name, rows[t])
+            if _has_value(name, rows[t])
             else None
             for t in tasks
         }
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _BatchRows:
     outputs: tuple[Tensor, ...]
     labels_BT: Tensor
     observed_BT: Tensor
@@ -193,8 +204,8 @@ def _clipped(predictions_N: Tensor, clip: float | None) -> Tensor:
     return predictions_N if clip is None else predictions_N.double().clamp(clip, 1 - clip)
 
 
-def _has_figure(name: str, rows: _Rows) -> bool:
-    """Where there is none, TorchRec gives NaN, 0 or 0.5."""
+def _has_value(name: str, rows: _Rows) -> bool:
+    """Returns whether the metric has a value; if it has none, TorchRec gives NaN, 0 or 0.5."""
     labels_N = rows.labels_N
     match METRICS[name].needs:
         case "rows":
@@ -207,28 +218,30 @@ def _has_figure(name: str, rows: _Rows) -> bool:
             return bool((labels_N != labels_N[:1]).any())
 
 
-def _figures(task: Task, rows: _Rows, found: dict[str, dict[str, float | None]]) -> TaskFigures:
+def _task_metrics(
+    task: Task, rows: _Rows, found: dict[str, dict[str, float | None]]
+) -> TaskMetrics:
     low, high = rows.predictions_N.aminmax() if len(rows.predictions_N) else (0, 1)
     is_constant = bool(low == high)
     if not has_classes(task.kind):
-        return TaskFigures(task.name, _as_many(rows.weights_N), is_constant=is_constant)
+        return TaskMetrics(task.name, _as_many(rows.weights_N), is_constant=is_constant)
     positives = _as_many(rows.weights_N[rows.labels_N > 0])
     negatives = _as_many(rows.weights_N[rows.labels_N == 0])
     values = {name: of_task[task.name] for name, of_task in found.items() if task.name in of_task}
-    known = TaskFigures.of(task.name, positives + negatives, positives, values)
+    known = TaskMetrics.of(task.name, positives + negatives, positives, values)
     return replace(known, is_constant=is_constant)
 
 
 def _as_many(weights_N: Tensor) -> float:
-    """The number of rows of equal weight whose mean is as steady (Kish's effective sample size)."""
+    """Returns Kish's effective sample size: so many rows of equal weight have as steady a mean."""
     squares = float(weights_N.square().sum())
     return float(weights_N.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
-def _with_twins(figures: list[TaskFigures], rows: dict[str, _Rows]) -> list[TaskFigures]:
-    """Each task with the first earlier one that has the same labels."""
-    found: list[TaskFigures] = []
-    for of in figures:
+def _with_twins(tasks: list[TaskMetrics], rows: dict[str, _Rows]) -> list[TaskMetrics]:
+    """Adds to each task the first earlier one that has the same labels."""
+    found: list[TaskMetrics] = []
+    for of in tasks:
         alike = (
             other.task
             for other in found

@@ -1,9 +1,9 @@
 """Runs the probes that a balancer asks for, at its scope. One class per scope.
 
-A prober is told of a step in four places, always in this order, on every rank: `keeps(step)` in
-the forward, `keep(...)` and `before_optimizer(step)` when all gradients are there, and
-`after_optimizer(lookup)`. It holds two tiny collectives per probe. Parameters and tables are only
-read; a moved point is a copy.
+A prober is called at a step in three places, always in this order, on every rank: `is_due(step)` in
+the forward, and, if it is due, `before_optimizer(context)` when all gradients are there and
+`after_optimizer(context, lookup)`. It holds two tiny collectives per probe. Parameters and tables
+are only read; a moved point is a copy.
 
 Shapes: R width of the representation, B rows of this rank, T tasks.
 """
@@ -41,24 +41,16 @@ class Prober(nn.Module):
         # Both are parts of the objective already; registered here again, they would be saved twice.
         self._balancer = (balancer,)
         self._group = group
-        self._context: ProbeContext | None = None
 
-    def keeps(self, step: int) -> bool:
-        """Whether the forward of this step (counted from 0) has to leave a ProbeContext."""
+    def is_due(self, step: int) -> bool:
+        """Returns whether the forward of this step (counted from 0) leaves a ProbeContext."""
         return False
 
-    def keep(self, context: ProbeContext) -> None:
-        self._context = context
+    def before_optimizer(self, context: ProbeContext) -> None:
+        """Runs after the backward, before the dense optimizer moves a parameter. Collective."""
 
-    def before_optimizer(self, step: int) -> None:
-        """After the backward, before the dense optimizer moves a parameter. Collective."""
-
-    def after_optimizer(self, lookup: Lookup) -> None:
-        """After the step. Collective."""
-
-    def _take(self) -> ProbeContext | None:
-        context, self._context = self._context, None
-        return context
+    def after_optimizer(self, context: ProbeContext, lookup: Lookup) -> None:
+        """Runs after the optimizers' step. Collective."""
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         if self._group.size() > 1:
@@ -98,7 +90,7 @@ class _DerivativeProber(Prober):
         adapts = settings.adapt_step and is_difference and settings.batch == "same"
         self.step_size = StepSize(adapts=adapts)
 
-    def keeps(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         return self._settings.is_due(step)
 
     def _probe(
@@ -118,10 +110,7 @@ class RepresentationProber(_DerivativeProber):
     """Moves all that comes from the tables (pooled embeddings and the vectors of sequences): no
     lookup, no all-to-all, no table is read."""
 
-    def before_optimizer(self, step: int) -> None:
-        context = self._take()
-        if context is None:
-            return
+    def before_optimizer(self, context: ProbeContext) -> None:
         # The backward ran on world_size * (this rank's part), see global_losses.
         gradient = context.inputs.with_embedded(
             [_gradient(leaf) for leaf in context.inputs.embedded]
@@ -165,10 +154,8 @@ class SharedParametersProber(_DerivativeProber):
         super().__init__(settings, balancer, group)
         self._shared = dict(network.shared_parameters)
 
-    def before_optimizer(self, step: int) -> None:
-        context = self._take()
-        if context is not None:
-            self._probe_along(context, self._gradient(), context.coefficients_T)
+    def before_optimizer(self, context: ProbeContext) -> None:
+        self._probe_along(context, self._gradient(), context.coefficients_T)
 
     def _gradient(self) -> tuple[Tensor, ...]:
         return tuple(_gradient(p) for p in self._shared.values())
@@ -204,16 +191,12 @@ class NextBatchProber(SharedParametersProber):
         numel = sum(p.numel() for p in self._shared.values())
         self.register_buffer("waiting_direction", torch.zeros(numel))
         self.register_buffer("waiting_coefficients_T", torch.zeros(len(balancer.weights)))
-        self._directed: Tensor | None = None
 
-    def keeps(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         return self._is_directing(step) or self._is_measuring(step)
 
-    def before_optimizer(self, step: int) -> None:
-        context = self._take()
-        if context is None:
-            return
-        direction = cast(Tensor, self.waiting_direction)
+    def before_optimizer(self, context: ProbeContext) -> None:
+        step, direction = context.batch.step, cast(Tensor, self.waiting_direction)
         coefficients_T = cast(Tensor, self.waiting_coefficients_T)
         if self._is_measuring(step):
             shapes = [p.shape for p in self._shared.values()]
@@ -243,29 +226,25 @@ class UpdateProber(Prober):
         self._settings = settings
         self._before_TB: Tensor | None = None
 
-    def keeps(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         return self._settings.is_due(step)
 
     @torch.no_grad()
-    def before_optimizer(self, step: int) -> None:
-        context = self._context
-        if context is not None:
-            # A forward in lower precision is one more dense forward from float32: the rounding of
-            # its losses is larger than what a step changes. The tables have moved, z_BR has not.
-            base_losses_TB = context.base_losses_TB
-            self._before_TB = (
-                context.rows(context.probed_inputs) if base_losses_TB is None else base_losses_TB
-            )
+    def before_optimizer(self, context: ProbeContext) -> None:
+        # A forward in lower precision is one more dense forward from float32: the rounding of its
+        # losses is larger than what a step changes. The tables have moved, z_BR has not.
+        base_losses_TB = context.base_losses_TB
+        self._before_TB = (
+            context.rows(context.probed_inputs) if base_losses_TB is None else base_losses_TB
+        )
 
     @torch.no_grad()
-    def after_optimizer(self, lookup: Lookup) -> None:
-        context, before_TB = self._take(), self._before_TB
-        self._before_TB = None
-        if context is not None and before_TB is not None:
-            loss_decrease_T = (
-                before_TB - context.rows(lookup(context.batch).rows(context.num_rows))
-            ).sum(1)
-            self._report(context, loss_decrease_T, None, context.coefficients_T)
+    def after_optimizer(self, context: ProbeContext, lookup: Lookup) -> None:
+        before_TB, self._before_TB = self._before_TB, None
+        assert before_TB is not None, "before_optimizer was not called"
+        inputs = lookup(context.batch).rows(context.num_rows)
+        loss_decrease_T = (before_TB - context.rows(inputs)).sum(1)
+        self._report(context, loss_decrease_T, None, context.coefficients_T)
 
 
 def build_prober(network: Network, balancer: Balancer, group: dist.ProcessGroup) -> Prober:

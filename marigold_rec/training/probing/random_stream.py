@@ -1,4 +1,4 @@
-"""A device's random stream, remembered and replayed: two forwards see one dropout mask."""
+"""Remembers and replays a device's random stream, so that two forwards see one dropout mask."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from torch import Tensor
 
 
 def random_state(device: torch.device) -> Tensor:
+    """Returns the state of the device's random stream."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def _set_random_state(state: Tensor, device: torch.device) -> None:
+def set_random_state(state: Tensor, device: torch.device) -> None:
+    """Sets the device's random stream to `state`."""
     if device.type == "cuda":
         torch.cuda.set_rng_state(state, device)
     else:
@@ -22,10 +24,10 @@ def _set_random_state(state: Tensor, device: torch.device) -> None:
 
 @contextmanager
 def replayed(state: Tensor, device: torch.device) -> Iterator[None]:
-    """The stream as it was at `state`; afterwards it goes on as if nothing had been drawn."""
+    """Sets the stream to `state`; afterwards it goes on as if nothing had been drawn."""
     after = random_state(device)
-    _set_random_state(state, device)
+    set_random_state(state, device)
     try:
         yield
     finally:
-        _set_random_state(after, device)
+        set_random_state(after, device)

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from marigold_rec.config.label_kinds import Kind
-from marigold_rec.training.monitoring.large_inputs import large_inputs, say_large_inputs
-from marigold_rec.training.monitoring.sanity import SanityGuard, TaskFigures
+from marigold_rec.training.monitoring.large_inputs import describe_large_inputs, large_inputs
+from marigold_rec.training.monitoring.sanity import SanityGuard, TaskMetrics
 from tests.support.launches import PATIENT, codes, launch_train, summary
 from tests.support.runs import click_log, config_tree, write_config, write_days
 
 _STEPS = 10_000
-_SOUND = TaskFigures("ctr", 65_536, 6_000, auc=0.71, ne=0.92, calibration=1.02)
+_SOUND = TaskMetrics("ctr", 65_536, 6_000, auc=0.71, ne=0.92, calibration=1.02)
 
 
 def _ctr(
@@ -28,8 +28,8 @@ def _ctr(
     ne: float | None = 0.92,
     calibration: float | None = 1.0,
     twin: str | None = None,
-) -> TaskFigures:
-    return TaskFigures(
+) -> TaskMetrics:
+    return TaskMetrics(
         "ctr", positives + negatives, positives, auc, ne, calibration, twin=twin
     )  # fmt: skip
 
@@ -47,12 +47,12 @@ _OF_MODEL = {
     "predicts 30 times": _ctr(4, 5_000, calibration=30.0),
     "predicts 0.1 times": _ctr(300, 900, calibration=0.1),
     "NE 1.300": _ctr(300, 900, ne=1.3),
-    "all predictions of 2,000 rows are one number": TaskFigures("ctr", 2_000, is_constant=True),
+    "all predictions of 2,000 rows are one number": TaskMetrics("ctr", 2_000, is_constant=True),
 }
 
 
 @pytest.mark.parametrize(("text", "figures"), (_OF_DATA | _OF_MODEL).items())
-def test_each_fault_is_named_once(text: str, figures: TaskFigures) -> None:
+def test_each_fault_is_named_once(text: str, figures: TaskMetrics) -> None:
     guard = SanityGuard(_STEPS)
     [warning] = guard.look(_STEPS, [figures])
     assert warning.startswith(f"step {_STEPS}: ctr: ")
@@ -66,9 +66,9 @@ def test_each_fault_is_named_once(text: str, figures: TaskFigures) -> None:
     "figures",
     [
         _SOUND,
-        TaskFigures("ctr", 0),
-        TaskFigures("watch_time", 5_000),
-        TaskFigures("ctr", 10, is_constant=True),
+        TaskMetrics("ctr", 0),
+        TaskMetrics("watch_time", 5_000),
+        TaskMetrics("ctr", 10, is_constant=True),
         _ctr(0, 0, None, None, None),
         _ctr(0, 9_000, None, None, None),
         _ctr(900, 0, None, None),
@@ -81,7 +81,7 @@ def test_each_fault_is_named_once(text: str, figures: TaskFigures) -> None:
         _ctr(3, 60_000, twin="cvr"),
     ],
 )
-def test_what_chance_explains_is_not_told(figures: TaskFigures) -> None:
+def test_what_chance_explains_is_not_told(figures: TaskMetrics) -> None:
     assert SanityGuard(_STEPS).look(_STEPS, [figures]) == []
 
 
@@ -104,14 +104,14 @@ def test_a_young_model_is_left_alone_but_its_data_are_not(total_steps: int, grow
         (_ctr(300, 900, ne=1.003), "NE 1.003"),
         (_ctr(2_000, 11_000, auc=0.4533), "AUC 0.4533"),
         (_ctr(100, 1_000, auc=0.43), "AUC 0.4300"),
-        (TaskFigures("ctr", 9_000, 4_000, auc=0.49, auc_high=0.4999), "ends at 0.4999"),
+        (TaskMetrics("ctr", 9_000, 4_000, auc=0.49, auc_high=0.4999), "ends at 0.4999"),
         (_ctr(6_000, 60_000, auc=0.5), "no better than chance"),
         (_ctr(300, 900, calibration=0.1), "predicts 0.1 times"),
-        (TaskFigures("ctr", 100, r2_log=-0.01), "R2 -0.010"),
+        (TaskMetrics("ctr", 100, r2_log=-0.01), "R2 -0.010"),
     ],
 )
 def test_the_final_evaluation_is_judged_at_any_number_of_steps(
-    total_steps: int, figures: TaskFigures, text: str
+    total_steps: int, figures: TaskMetrics, text: str
 ) -> None:
     guard = SanityGuard(total_steps)
     [warning] = guard.look_at_the_end(total_steps, [figures])
@@ -126,11 +126,11 @@ def test_the_final_evaluation_is_judged_at_any_number_of_steps(
         _ctr(300, 900, ne=0.999),
         _ctr(60, 900, ne=1.01),  # few rows
         _ctr(100, 1_000, auc=0.47),  # its interval reaches .5
-        TaskFigures("watch_time", 99, r2_log=-0.5),
-        TaskFigures("watch_time", 5_000, r2_log=0.01),
+        TaskMetrics("watch_time", 99, r2_log=-0.5),
+        TaskMetrics("watch_time", 5_000, r2_log=0.01),
     ],
 )
-def test_a_final_evaluation_that_chance_explains_is_not_told(figures: TaskFigures) -> None:
+def test_a_final_evaluation_that_chance_explains_is_not_told(figures: TaskMetrics) -> None:
     assert SanityGuard(20).look_at_the_end(20, [figures]) == []
 
 
@@ -143,7 +143,7 @@ def test_what_a_window_has_told_does_not_silence_the_final_evaluation() -> None:
 
 def test_a_loss_beyond_reason_names_the_inputs_before_the_learning_rates() -> None:
     dense_BD = torch.tensor([[0.5, 12.0, -1.7e12], [2.0, 3.0, 1.0]])
-    found = say_large_inputs(large_inputs(dense_BD, ["age", "hour", "ts"]))
+    found = describe_large_inputs(large_inputs(dense_BD, ["age", "hour", "ts"]))
     guard = SanityGuard(20)
     losses: dict[str, tuple[Kind, float]] = {
         "ctr": ("binary", 2.7e9),
@@ -162,11 +162,11 @@ def test_a_batch_of_sound_inputs_is_not_blamed() -> None:
     for dense_BD in (torch.zeros(3, 0), torch.full((2, 1), 9.9)):
         assert large_inputs(dense_BD, ["age"][: dense_BD.shape[1]]) == {}
     assert large_inputs(torch.tensor([[math.nan]]), ["age"]).keys() == {"age"}
-    assert "no dense input" in say_large_inputs({})
+    assert "no dense input" in describe_large_inputs({})
 
 
 def test_each_task_is_told_of_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
-    worse = TaskFigures("cvr", 1_200, 300, ne=1.4)
+    worse = TaskMetrics("cvr", 1_200, 300, ne=1.4)
     found = SanityGuard(_STEPS).look(_STEPS, [_SOUND, _ctr(300, 900, ne=1.3), worse])
     assert [text.split(": ")[1] for text in found] == ["ctr", "cvr"]
     assert caplog.record_tuples == [("marigold_rec", logging.WARNING, text) for text in found]

@@ -169,8 +169,8 @@ _LOGITS, _LABELS = [0.5, -1.0, 2.0, 0.1, -0.3], [1.0, 0.0, 1.0, 0.0, 1.0]
 
 def test_rows_that_are_masked_or_weigh_nothing_do_not_count() -> None:
     plain, masked = _window(_CTR), _window(_CTR)
-    plain.add(_step([_LOGITS], [_LABELS]))
-    masked.add(
+    plain.after_optimizer(_step([_LOGITS], [_LABELS]))
+    masked.after_optimizer(
         _step(
             [[*_LOGITS, math.nan, math.inf, 9.0]],
             [[*_LABELS, 0.0, 1.0, 0.0]],
@@ -183,15 +183,15 @@ def test_rows_that_are_masked_or_weigh_nothing_do_not_count() -> None:
 
 def test_a_row_of_weight_2_counts_as_two_rows() -> None:
     twice, weighted = _window(_CTR), _window(_CTR)
-    twice.add(_step([[*_LOGITS, _LOGITS[0]]], [[*_LABELS, _LABELS[0]]]))
-    weighted.add(_step([_LOGITS], [_LABELS], weights=[2.0, 1.0, 1.0, 1.0, 1.0]))
+    twice.after_optimizer(_step([[*_LOGITS, _LOGITS[0]]], [[*_LABELS, _LABELS[0]]]))
+    weighted.after_optimizer(_step([_LOGITS], [_LABELS], weights=[2.0, 1.0, 1.0, 1.0, 1.0]))
     assert weighted.compute().scalars == pytest.approx(twice.compute().scalars, rel=1e-6)
-    assert weighted.compute().figures[0].positives == pytest.approx(16 / 6), "Kish: (2+1+1)^2/6"
+    assert weighted.compute().tasks[0].positives == pytest.approx(16 / 6), "Kish: (2+1+1)^2/6"
 
 
 def test_a_task_without_rows_or_without_a_class_has_none_for_a_figure() -> None:
     window = _window(_CTR, _CVR, _WATCH)
-    window.add(
+    window.after_optimizer(
         _step([_LOGITS] * 3, [[0.0] * 5, _LABELS, [3.0] * 5], [[1.0] * 5, [0.0] * 5, [0.0] * 5])
     )
     found = window.compute().scalars
@@ -200,7 +200,7 @@ def test_a_task_without_rows_or_without_a_class_has_none_for_a_figure() -> None:
         "train/window_mae_s/watch_time",
     }
     assert set(found.values()) == {None}
-    window.add(_step([_LOGITS] * 3, [[1.0] * 5, _LABELS, [3.0] * 5]))
+    window.after_optimizer(_step([_LOGITS] * 3, [[1.0] * 5, _LABELS, [3.0] * 5]))
     assert None not in window.compute().scalars.values(), "a window without a figure has no end"
 
 
@@ -208,18 +208,18 @@ def test_only_the_newest_whole_batches_count() -> None:
     window, newest = _window(_CTR, rows=23), _window(_CTR)
     for i in range(5):
         step = _step([[x + i for x in _LOGITS]], [_LABELS])
-        window.add(step)
+        window.after_optimizer(step)
         if i >= 3:
-            newest.add(step)
+            newest.after_optimizer(step)
     found, expected = window.compute(), newest.compute()
-    assert (found.scalars, found.figures) == (expected.scalars, expected.figures)
+    assert (found.scalars, found.tasks) == (expected.scalars, expected.tasks)
     assert found.is_full
     assert window.compute().scalars == window.compute().scalars, "computing takes rows away"
 
 
 def test_a_probability_of_exactly_0_or_1_has_a_finite_ne() -> None:
     window = _window(_CTR)
-    window.add(_step([[200.0, -200.0, 1.0]], [[0.0, 1.0, 1.0]]))
+    window.after_optimizer(_step([[200.0, -200.0, 1.0]], [[0.0, 1.0, 1.0]]))
     ne = window.compute().scalars["train/window_ne/ctr"]
     assert ne is not None
     assert 0 < ne < 24 / math.log(2)
@@ -227,14 +227,14 @@ def test_a_probability_of_exactly_0_or_1_has_a_finite_ne() -> None:
 
 def test_tasks_with_the_same_label_are_twins() -> None:
     window = _window(_CTR, _CVR, _WATCH)
-    window.add(_step([_LOGITS] * 3, [_LABELS, _LABELS, _LABELS]))
-    assert [f.twin for f in window.compute().figures] == [None, "ctr", None]
-    window.add(_step([_LOGITS] * 3, [_LABELS, [*_LABELS[::-1][:4], 0.0], _LABELS]))
-    assert [f.twin for f in window.compute().figures] == [None, None, None]
+    window.after_optimizer(_step([_LOGITS] * 3, [_LABELS, _LABELS, _LABELS]))
+    assert [f.twin for f in window.compute().tasks] == [None, "ctr", None]
+    window.after_optimizer(_step([_LOGITS] * 3, [_LABELS, [*_LABELS[::-1][:4], 0.0], _LABELS]))
+    assert [f.twin for f in window.compute().tasks] == [None, None, None]
 
 
 def test_without_a_window_or_before_the_first_step_there_are_no_figures() -> None:
     off = _window(_CTR, rows=None)
-    off.add(_step([_LOGITS], [_LABELS]))
+    off.after_optimizer(_step([_LOGITS], [_LABELS]))
     assert off.compute().scalars == {}
     assert _window(_CTR).compute().scalars == {}

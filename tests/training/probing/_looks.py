@@ -19,7 +19,7 @@ from marigold_rec.network import Network
 from marigold_rec.training import Objective
 from marigold_rec.training.losses import global_losses
 from models import build_network
-from tests.balancing._networks import make_batch, marigold, one_rank
+from tests.balancing._networks import make_batch, marigold, one_rank, probe_before
 
 Scope = Literal["representation", "shared_parameters"]
 
@@ -85,12 +85,12 @@ def look(
     objective = Objective(network, balancer, one_rank(), precision).to(z_BR.dtype)
     z_BR = z_BR.detach().clone().requires_grad_()
     module.zero_grad()
-    scalar, _ = objective(Inputs(z_BR, batch.dense_BD), batch)
+    scalar, output = objective(Inputs(z_BR, batch.dense_BD), batch)
     scalar.backward()
     before = [p.detach().clone() for p in module.parameters()]
     gradients = [p.grad.clone() for p in module.parameters() if p.grad is not None]
     random_state = torch.get_rng_state()
-    objective.before_optimizer()
+    probe_before(objective, output)
     assert torch.equal(torch.get_rng_state(), random_state), "the probe used up random numbers"
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
     after = [p.grad for p in module.parameters() if p.grad is not None]

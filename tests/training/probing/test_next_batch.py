@@ -6,6 +6,7 @@ Shapes: B rows, T tasks, N numbers that the scope moves.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -21,6 +22,7 @@ from tests.balancing._networks import (
     make_batch,
     marigold,
     one_rank,
+    probe_before,
 )
 from tests.training.probing._looks import error_T, task_jacobian
 
@@ -52,13 +54,13 @@ def _build(every_n_steps: int, oracle: str = "jvp") -> tuple[Objective, Recordin
 def _step(objective: Objective, step: int) -> tuple[Tensor, Tensor]:
     """The direction of the shared parameters and the coefficients of a training step."""
     z_BR, batch = _rows(step)
-    objective.step = step
+    batch = replace(batch, step=step)
     objective.zero_grad()
     scalar, output = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
     scalar.backward()
     shared = objective.network.shared_parameters.values()
     direction_N = torch.cat([cast(Tensor, p.grad).flatten() for p in shared])
-    objective.before_optimizer()
+    probe_before(objective, output)
     with torch.no_grad():
         for parameter in objective.parameters():
             parameter -= 0.1 * cast(Tensor, parameter.grad)

@@ -12,7 +12,7 @@ from torch import Tensor
 from marigold_rec.batch import Batch
 from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
-from tests.balancing._networks import SmallNetwork, make_batch, marigold, one_rank
+from tests.balancing._networks import SmallNetwork, make_batch, marigold, one_rank, probe_before
 from tests.training.probing._looks import (
     MODELS,
     Look,
@@ -154,9 +154,9 @@ def test_a_batch_with_nothing_observed_is_refused(scope: Scope, oracle: str) -> 
     balancer = marigold(_TASKS, probe={"scope": scope, "oracle": oracle})
     objective = Objective(network, balancer, one_rank())
     before = {name: buffer.clone() for name, buffer in objective.prober.named_buffers()}
-    scalar, _ = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
+    scalar, output = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
     scalar.backward()
-    objective.before_optimizer()
+    probe_before(objective, output)
     assert balancer.diagnostics()["refused_probes"] == 1
     assert torch.equal(balancer.weights, torch.full((_TASKS,), 1 / _TASKS))
     # Such a batch says nothing of the step's size.

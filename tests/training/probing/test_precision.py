@@ -15,7 +15,7 @@ from marigold_rec.inputs import Inputs
 from marigold_rec.network import Network
 from marigold_rec.training import Objective
 from models.heads.linear import LinearHead
-from tests.balancing._networks import marigold, one_rank
+from tests.balancing._networks import marigold, one_rank, probe_after, probe_before
 from tests.training.probing._looks import (
     MODELS,
     Scope,
@@ -100,7 +100,7 @@ def test_an_update_is_measured_in_float32_on_both_sides(precision: Any) -> None:
     balancer = marigold(3, probe={"scope": "update"})
     objective = Objective(network, balancer, one_rank(), precision)
     z_BR.requires_grad_()
-    scalar, _ = objective(Inputs(z_BR, batch.dense_BD), batch)
+    scalar, output = objective(Inputs(z_BR, batch.dense_BD), batch)
     scalar.backward()
     assert z_BR.grad is not None
     moved_BR = z_BR.detach() - 1e-2 * z_BR.grad
@@ -119,11 +119,11 @@ def test_an_update_is_measured_in_float32_on_both_sides(precision: Any) -> None:
         return (rows_TB * weights_TB).sum(1) / weights_TB.sum(1)
 
     before_T = losses_T(z_BR.detach())
-    objective.before_optimizer()
+    probe_before(objective, output)
     with torch.no_grad():
         for parameter in objective.parameters():
             parameter -= 1e-4 * cast(Tensor, parameter.grad)
-    objective.after_optimizer(lambda batch: Inputs(moved_BR, batch.dense_BD))
+    probe_after(objective, output, lambda batch: Inputs(moved_BR, batch.dense_BD))
     fall_T = before_T - losses_T(moved_BR)
     assert (fall_T.abs() < 0.02 * before_T).all(), "too far for the test to mean anything"
     found_T = balancer.last.descent_T.double()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from marigold_rec.inputs import Inputs
 from marigold_rec.training import Objective
 from marigold_rec.training.probing.step_size import StepSize
-from tests.balancing._networks import RecordingMarigold, marigold, one_rank
+from tests.balancing._networks import RecordingMarigold, marigold, one_rank, probe_before
 from tests.training.probing._looks import Scope, real_batch, real_network
 
 every_scope = pytest.mark.parametrize("scope", ["representation", "shared_parameters"])
@@ -167,11 +168,11 @@ def test_the_state_survives_a_checkpoint() -> None:
 
 def _train_step(objective: Objective, step: int) -> None:
     z_BR, batch = real_batch(256, seed=step)
-    objective.step = step
+    batch = replace(batch, step=step)
     objective.zero_grad()
-    scalar, _ = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
+    scalar, output = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)
     scalar.backward()
-    objective.before_optimizer()
+    probe_before(objective, output)
 
 
 def _state(module: torch.nn.Module) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from marigold_rec.network import Network
 from marigold_rec.training import Objective
 from marigold_rec.training.losses import BatchLabels, weighted_rows
 from models import build_network
-from tests.balancing._networks import make_batch, marigold
+from tests.balancing._networks import make_batch, marigold, probe_before
 from tests.support.ranks import run_ranks
 from tests.training.probing._detaching import TERMS, register
 
@@ -116,7 +116,7 @@ def _step(scope: str, oracle: str, step: float) -> _Found:
         assert parameter.grad is not None
         dist.all_reduce(parameter.grad)
         parameter.grad /= ranks  # as DDP takes it
-    objective.before_optimizer()
+    probe_before(objective, output)
     probe = balancer.last
     leaf = inputs.sequences["history"].values_NW.grad
     assert leaf is not None

@@ -73,11 +73,9 @@ def _falls(config: Path, overrides: tuple[str, ...]) -> list[tuple[Tensor, Tenso
         probes = _record_probes(run)
         batches, again = run.trainer._all_batches(), run.trainer._all_batches()
         found = []
-        for step in range(_STEPS):
+        for _ in range(_STEPS):
             batch = next(again)
             before_T = _plain_losses(run, batch)
-            run.built.objective.step = step
-            run.trainer._optimizers.begin_step(step)
             run.trainer.pipeline.progress(batches)
             fall_T = before_T - _plain_losses(run, batch)
             torch.testing.assert_close(probes[-1].losses_T.double(), before_T, rtol=1e-5, atol=0)
@@ -166,9 +164,7 @@ def _weights(config: Path, overrides: tuple[str, ...]) -> list[list[float]]:
     def work(run: Run) -> list[list[float]]:
         batches = run.trainer._all_batches()
         found = []
-        for step in range(_RANK_STEPS):
-            run.built.objective.step = step
-            run.trainer._optimizers.begin_step(step)
+        for _ in range(_RANK_STEPS):
             run.trainer.pipeline.progress(batches)
             found.append(run.built.objective.balancer.weights.tolist())
         return found
