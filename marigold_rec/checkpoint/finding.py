@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from marigold_rec.checkpoint.held import held
 from marigold_rec.checkpoint.manifest import Manifest, read_manifest
 from marigold_rec.checkpoint.mirror import Mirror
 from marigold_rec.checkpoint.retention import checkpoint_folders, folder_name

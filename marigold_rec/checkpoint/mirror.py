@@ -140,7 +140,7 @@ class Mirror:
         return later
 
     @_told
-    def tidy(self, keep: int) -> int:
+    def cleanup_stale(self, keep: int) -> int:
         """Deletes half copies and all but the newest `keep` abandoned ones; returns how many."""
         half = [step for step in self._folders() if not self._is_marked(step)]
         abandoned = [

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from marigold_rec.checkpoint.held import held
+from marigold_rec.checkpoint.locks import shared_lock
 from marigold_rec.checkpoint.mirror import Mirror
 from marigold_rec.config.schema import CheckpointConfig
 from marigold_rec.errors import CheckpointError
@@ -23,7 +23,7 @@ class Mirroring:
 
     def __init__(self, mirror: Mirror, keep: CheckpointConfig) -> None:
         self.mirror = mirror
-        self.misses = 0
+        self.failed_copies = 0
         """Copies that have failed since the start."""
         self._keep = keep
         self._changed = threading.Condition()
@@ -52,7 +52,7 @@ class Mirroring:
             )
             if not is_over and self._under_way is not None:
                 name = (self._waiting or self._under_way).name
-                self.misses += 1
+                self.failed_copies += 1
                 self._problem = (
                     f"{name} is not mirrored: after {patience_s:g} s "
                     "(checkpoint.mirror_patience_s) its copy was still under way"
@@ -62,9 +62,9 @@ class Mirroring:
     def warnings(self) -> list[str]:
         """For the summary: what the mirror lacks now, and how often it has."""
         found = [] if self._problem is None else [f"checkpoint.mirror: {self._problem}"]
-        if self.misses:
+        if self.failed_copies:
             found.append(
-                f"checkpoint.mirror: {self.misses} copies to {self.mirror.url} have failed"
+                f"checkpoint.mirror: {self.failed_copies} copies to {self.mirror.url} have failed"
             )
         return found
 
@@ -101,21 +101,21 @@ class Mirroring:
         started = time.monotonic()
         try:
             if not self._is_tidy:
-                if gone := self.mirror.tidy(self._keep.keep):
+                if gone := self.mirror.cleanup_stale(self._keep.keep):
                     _LOGGER.warning("mirror: deleted %d unfinished or abandoned copies", gone)
                 self._is_tidy = True
             # No prune of the run deletes it meanwhile.
-            with held(folder):
+            with shared_lock(folder):
                 self.mirror.upload(folder)
         except Exception as error:  # nobody else would see it
             if not folder.exists():
                 return  # it waited too long, was pruned, and a newer one is on its way
-            self.misses += 1
+            self.failed_copies += 1
             self._problem = f"{folder.name} is not mirrored: {error}"
             _LOGGER.error(
-                "%s IS NOT MIRRORED (misses: %d), the training goes on: %s",
+                "copy of %s to the mirror FAILED (failed copies: %d); training continues: %s",
                 folder.name,
-                self.misses,
+                self.failed_copies,
                 error,
             )
             return

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from marigold_rec.checkpoint.held import unless_held
+from marigold_rec.checkpoint.locks import try_exclusive_lock
 from marigold_rec.checkpoint.manifest import MANIFEST_NAME
 from marigold_rec.config.window_figures import badness
 from marigold_rec.sealed import unsealed
@@ -39,7 +39,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Tidied:
+class Cleanup:
     """How many leftovers were deleted, and what stood in the way."""
 
     stale: int = 0
@@ -108,7 +108,7 @@ def prune(
     stay = steps_to_keep([_kept(path) for path in until_now], keep, every_n_hours, best_by)
     for path in until_now:
         if _step(path) not in stay:
-            with unless_held(path) as is_free:
+            with try_exclusive_lock(path) as is_free:
                 if is_free:  # else the next prune deletes it
                     delete(path)
 
@@ -124,7 +124,7 @@ def abandon(path: Path) -> Path:
     return path.rename(path.with_name(f"abandoned-{path.name}-{uuid.uuid4().hex[:8]}"))
 
 
-def tidy(root: Path, keep: int) -> Tidied:
+def cleanup_stale(root: Path, keep: int) -> Cleanup:
     """Deletes what killed saves have left, and all but the newest `keep` abandoned checkpoints.
 
     The caller holds the lock of the run's folder. It proves that no other process writes here: a
@@ -137,8 +137,8 @@ def tidy(root: Path, keep: int) -> Tidied:
         for path in (*stale, *abandoned[:-keep]):
             shutil.rmtree(path)
     except OSError as error:
-        return Tidied(problem=f"{root}: what an earlier run has left can't be deleted ({error})")
-    return Tidied(len(stale), len(abandoned[:-keep]))
+        return Cleanup(problem=f"{root}: what an earlier run has left can't be deleted ({error})")
+    return Cleanup(len(stale), len(abandoned[:-keep]))
 
 
 def _step(path: Path) -> int:

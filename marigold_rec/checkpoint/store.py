@@ -1,7 +1,7 @@
 """Saves, finds, loads and prunes checkpoints of a run.
 
 A save that runs beside the training uses a process group of its own: its collectives can't get
-between those of the steps. What became of it is told by `settle`, on all ranks alike.
+between those of the steps. `finalize_save` says what became of it, on all ranks alike.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_distribu
 from marigold_rec.checkpoint.background import InBackground
 from marigold_rec.checkpoint.dcp_metadata import VerifiedReader, read_dcp_metadata
 from marigold_rec.checkpoint.finding import Found, newest_good
-from marigold_rec.checkpoint.held import held
+from marigold_rec.checkpoint.locks import shared_lock
 from marigold_rec.checkpoint.manifest import Manifest, read_manifest
 from marigold_rec.checkpoint.mirror import Mirror
 from marigold_rec.checkpoint.mirroring import Mirroring
-from marigold_rec.checkpoint.retention import Tidied, abandon, checkpoint_folders, tidy
+from marigold_rec.checkpoint.retention import Cleanup, abandon, checkpoint_folders, cleanup_stale
 from marigold_rec.checkpoint.snapshot import Snapshot
 from marigold_rec.checkpoint.spans import Placed, PlacingPlanner
 from marigold_rec.checkpoint.staging import Shards, Staging, bytes_to_write, live_shards
@@ -47,7 +47,7 @@ _PATIENCE_S = 3600
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that is safe now."""
+    """Describes a checkpoint that is safe now."""
 
     step: int
     folder: Path
@@ -55,8 +55,8 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Missed:
-    """A save that failed, so far one of `in_a_row`. The earlier checkpoints are as they were."""
+class SaveFailed:
+    """Describes a save that failed: one of `in_a_row`. Earlier checkpoints are as they were."""
 
     step: int
     error: CheckpointError
@@ -64,7 +64,7 @@ class Missed:
 
 
 class CheckpointStore:
-    """The checkpoints below one folder (on a file system that all ranks share)."""
+    """Holds the checkpoints below one folder (on a file system that all ranks share)."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class CheckpointStore:
         plan: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> None:
-        """`schema_hash` and `plan` are noted in the manifests; `files` lie in every checkpoint."""
+        """Notes `schema_hash` and `plan` in the manifests, puts `files` into every checkpoint."""
         self.files = dict(files or {})
         self._schema_hash = schema_hash
         self._plan = dict(plan or {})
@@ -86,7 +86,7 @@ class CheckpointStore:
         self._staging = Staging(ranks.device)
         self._group: dist.ProcessGroup | None = None
         self._under_way: tuple[int, InBackground[Written]] | None = None
-        self._misses = 0
+        self._failed_in_a_row = 0
         self._mirroring: Mirroring | None = None
         """On the first rank, once `find` has opened the mirror."""
 
@@ -101,7 +101,7 @@ class CheckpointStore:
         Raises CheckpointError (a full disk, say) or NumericsError on all ranks, and leaves nothing
         then.
         """
-        assert self._under_way is None, "settle first"
+        assert self._under_way is None, "finalize_save first"
         tensors, manifest = snapshot.tensors, self._manifest(snapshot)
         self._require_space(tensors)
         state = State(tensors, live_shards(tensors), snapshot.exempt, self.files)
@@ -110,14 +110,14 @@ class CheckpointStore:
         )
         return self._saved(snapshot.step, written)
 
-    def begin_save(self, snapshot: Snapshot) -> Saved | Missed | None:
-        """As `save`, but returns as soon as the values are copied, with None; `settle` tells more.
+    def begin_save(self, snapshot: Snapshot) -> Saved | SaveFailed | None:
+        """Begins a save: returns None as soon as the values are copied; `finalize_save` ends it.
 
-        Tells at once with checkpoint.asynchronous off, or where nothing could be begun. Collective.
-        Raises CheckpointError after more than checkpoint.max_misses misses in a row, or
-        NumericsError.
+        Returns the outcome at once with checkpoint.asynchronous off, or if nothing could be begun.
+        Collective. Raises CheckpointError after more than checkpoint.max_failed_saves failures in
+        a row, or NumericsError.
         """
-        assert self._under_way is None, "settle first"
+        assert self._under_way is None, "finalize_save first"
         tensors = snapshot.tensors
         try:
             if not self._config.checkpoint.asynchronous:
@@ -125,7 +125,7 @@ class CheckpointStore:
             self._require_space(tensors)
             copies = on_every_rank(lambda: self._copied(tensors), self._ranks.control)
         except CheckpointError as error:
-            return self._miss(snapshot.step, error)
+            return self._failed(snapshot.step, error)
         state, group = State(tensors, copies, snapshot.exempt, self.files), self._own_group()
         manifest, keep = self._manifest(snapshot), self._config.checkpoint
         self._under_way = (
@@ -138,14 +138,14 @@ class CheckpointStore:
         return None
 
     @property
-    def has_news(self) -> bool:
-        """This rank's part of a save is over, so that all should `settle` when they agree to."""
+    def save_finished(self) -> bool:
+        """This rank's part of a save is over: call `finalize_save` once all ranks agree to."""
         return self._under_way is not None and self._under_way[1].is_over
 
-    def settle(self) -> Saved | Missed | None:
-        """Waits for the save under way and tells what became of it; None: there was none.
+    def finalize_save(self) -> Saved | SaveFailed | None:
+        """Waits for the save under way and returns its outcome; None if there was none.
 
-        Collective. Raises as `begin_save`.
+        Collective. Raises what `begin_save` raises.
         """
         if self._under_way is None:
             return None
@@ -153,44 +153,49 @@ class CheckpointStore:
         try:
             written = on_every_rank(work.result, self._ranks.control)
         except CheckpointError as error:
-            return self._miss(step, error)
+            return self._failed(step, error)
         return self._saved(step, written)
 
     def finish_mirror(self) -> None:
-        """Waits for the copy of the newest checkpoint; what is amiss, the log and
-        `mirror_warnings` say. Collective.
+        """Waits for the copy of the newest checkpoint. Collective.
+
+        The log and `mirror_warnings` say what is amiss.
         """
         if self._config.checkpoint.mirror is not None:
             on_first_rank(self._finish_mirror, self._own_group())
 
     def mirror_scalars(self) -> dict[str, float | None]:
-        """For the log; the first rank's. Empty without a mirror."""
+        """Returns scalars for the log of the first rank; empty without a mirror."""
         mirroring = self._mirroring
-        return {} if mirroring is None else {"checkpoint/mirror_misses": float(mirroring.misses)}
+        return (
+            {}
+            if mirroring is None
+            else {"checkpoint/failed_mirror_copies": float(mirroring.failed_copies)}
+        )
 
     def mirror_warnings(self) -> list[str]:
-        """For the summary; the first rank's."""
+        """Returns warnings for the summary of the first rank."""
         return [] if self._mirroring is None else self._mirroring.warnings()
 
     def close(self) -> None:
         """Waits for a save under way, whatever has happened, and frees the copy's memory.
 
-        Not collective, raises nothing: other ranks may have gone. `settle` may still be called.
+        Not collective, raises nothing: other ranks may have gone. `finalize_save` may still be called.
         """
         if self._under_way is not None:
             self._under_way[1].wait()
         self._staging.release()
 
-    def tidy(self) -> Tidied:
+    def cleanup_stale(self) -> Cleanup:
         """Deletes what killed runs have left here. Collective; before this run's first save.
 
         The caller holds the lock of the run's folder: it proves that nobody is writing them.
         """
         keep = self._config.checkpoint.keep
-        return on_first_rank(lambda: tidy(self._root, keep), self._ranks.control)
+        return on_first_rank(lambda: cleanup_stale(self._root, keep), self._ranks.control)
 
     def find(self, wanted: str) -> Found | None:
-        """The checkpoint that `wanted` names: `auto` (the newest good one), `never`, or a path.
+        """Returns the checkpoint `wanted`: `auto` (the newest good one), `never`, or a path.
 
         From here on saves are mirrored, where the config says so. Collective. Raises
         CheckpointError when a path is named that does not verify, ConfigError when there is no such
@@ -211,7 +216,7 @@ class CheckpointStore:
         try:
             with ExitStack() as stack:
                 # A run that goes on beside this one, and prunes, leaves it alone.
-                on_every_rank(lambda: stack.enter_context(held(found.folder)), control)
+                on_every_rank(lambda: stack.enter_context(shared_lock(found.folder)), control)
                 load_distributed(
                     dict(tensors),
                     storage_reader=VerifiedReader(found.folder, metadata),
@@ -246,19 +251,19 @@ class CheckpointStore:
             ) from error
 
     def _saved(self, step: int, written: Written) -> Saved:
-        self._misses = 0
+        self._failed_in_a_row = 0
         if self._mirroring is not None:
             self._mirroring.offer(written.folder)
         return Saved(step, written.folder, written.notes)
 
-    def _miss(self, step: int, error: CheckpointError) -> Missed:
-        self._misses += 1
-        if self._misses > self._config.checkpoint.max_misses:
+    def _failed(self, step: int, error: CheckpointError) -> SaveFailed:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row > self._config.checkpoint.max_failed_saves:
             raise CheckpointError(
-                f"step {step}: {self._misses} saves in a row have failed "
-                f"(checkpoint.max_misses is {self._config.checkpoint.max_misses}): {error}"
+                f"step {step}: {self._failed_in_a_row} saves in a row have failed "
+                f"(checkpoint.max_failed_saves is {self._config.checkpoint.max_failed_saves}): {error}"
             ) from error
-        return Missed(step, error, self._misses)
+        return SaveFailed(step, error, self._failed_in_a_row)
 
     def _require_space(self, tensors: dict[str, Tensor]) -> None:
         control, keep = self._ranks.control, self._config.checkpoint.keep

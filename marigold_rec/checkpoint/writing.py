@@ -75,11 +75,15 @@ def write_checkpoint(
     final = root / folder_name(manifest.step)
     temporary = on_first_rank(lambda: _make_temporary(root, final.name), group)
     try:
-        on_every_rank(_plainly(temporary, lambda: write_tensors(state, temporary, group)), group)
+        on_every_rank(
+            _wrap_errors(temporary, lambda: write_tensors(state, temporary, group)), group
+        )
         # Each rank hashes what it wrote; rank 0 adds the metadata and publishes.
-        hashing = _plainly(temporary, lambda: hash_files(temporary, f"__{group.rank()}_"))
+        hashing = _wrap_errors(temporary, lambda: hash_files(temporary, f"__{group.rank()}_"))
         manifest = manifest.model_copy(update={"files": _gathered(hashing, group)})
-        publishing = _plainly(temporary, lambda: _publish(temporary, final, manifest, state.files))
+        publishing = _wrap_errors(
+            temporary, lambda: _publish(temporary, final, manifest, state.files)
+        )
         on_first_rank(publishing, group)
     except Exception:
         if group.rank() == 0:
@@ -196,7 +200,7 @@ def _prune(root: Path, final: Path, keep: CheckpointConfig) -> tuple[str, ...]:
     return ()
 
 
-def _plainly(temporary: Path, work: Callable[[], Result]) -> Callable[[], Result]:
+def _wrap_errors(temporary: Path, work: Callable[[], Result]) -> Callable[[], Result]:
     """What the disk, the memory or DCP say to `work` becomes a CheckpointError."""
 
     def told() -> Result:

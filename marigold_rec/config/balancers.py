@@ -28,7 +28,7 @@ class ProbeConfig(Section):
     scope: Literal["representation", "shared_parameters", "update"] = "representation"
     """What is moved: the pooled embeddings, the dense parameters that several tasks share, or
     everything, by the optimizers' real step (a full forward, with lookups)."""
-    oracle: Literal["forward_difference", "central_difference", "jvp", "exact"] = (
+    estimator: Literal["forward_difference", "central_difference", "jvp", "exact"] = (
         "forward_difference"
     )
     """central_difference: two forwards; jvp: forward-mode derivative; exact: a backward per task,
@@ -67,14 +67,18 @@ class ProbeConfig(Section):
                 "all rows: the sample's own noise would drown the descent; set rows: 1"
             )
         if self.scope == "update":
-            for key, default in (("oracle", "forward_difference"), ("rows", 1.0), ("step", None)):
+            for key, default in (
+                ("estimator", "forward_difference"),
+                ("rows", 1.0),
+                ("step", None),
+            ):
                 if getattr(self, key) != default:
                     raise ValueError(
                         f"{key} has no meaning with scope: update, which compares the losses "
                         f"before and after the optimizers' step; leave {key} out"
                     )
-        if self.oracle == "exact" and self.batch == "next":
-            raise ValueError("oracle: exact is for reference only and needs batch: same")
+        if self.estimator == "exact" and self.batch == "next":
+            raise ValueError("estimator: exact is for reference only and needs batch: same")
         return self
 
 

@@ -18,12 +18,25 @@ _TRUNK = (
     "task_experts",
 )
 _MODEL = {key: f"model.trunk.{key}" for key in _TRUNK} | {"head_start": "model.head_bias_init"}
+_OTHERS = {
+    ("checkpoint", "max_misses"): "checkpoint.max_failed_saves",
+    ("balancer", "probe", "oracle"): "balancer.probe.estimator",
+}
 _TASK = {"method": "head.name", "huber_delta": "head.delta"}
 
 
 def moved_settings(tree: Mapping[str, Any]) -> list[str]:
     """One line per setting of `tree` that stands where an earlier version had it."""
-    return [*_of_model(tree.get("model")), *_of_tasks(tree.get("tasks")), *_of_gate(tree)]
+    return [
+        *_of_model(tree.get("model")),
+        *_of_tasks(tree.get("tasks")),
+        *_of_gate(tree),
+        *(
+            f"{'.'.join(old)} is called {new} now"
+            for old, new in _OTHERS.items()
+            if _has(tree, old)
+        ),
+    ]
 
 
 def _of_model(model: Any) -> Iterator[str]:
@@ -61,6 +74,14 @@ def _of_gate(tree: Mapping[str, Any]) -> Iterator[str]:
     defaults = gate.get("defaults") if isinstance(gate, Mapping) else None
     if isinstance(defaults, Mapping) and "watch_time" in defaults:
         yield "nightly.gate.defaults.watch_time has moved to nightly.gate.defaults.duration"
+
+
+def _has(tree: Any, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if not isinstance(tree, Mapping) or key not in tree:
+            return False
+        tree = tree[key]
+    return True
 
 
 def _is_list(value: Any) -> bool:

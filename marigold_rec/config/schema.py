@@ -92,7 +92,7 @@ class CheckpointConfig(Section):
     asynchronous: bool = True
     """Training waits only until the state is copied to host memory, which holds one more copy of it
     then; false: until it is on the disk."""
-    max_misses: int = Field(default=3, ge=0)
+    max_failed_saves: int = Field(default=3, ge=0)
     """Saves in a row that may fail, a full disk say, before the run ends; the last save of a run
     may never."""
 

@@ -10,6 +10,7 @@ from marigold_rec.config import Config
 from marigold_rec.distributed import Ranks
 from marigold_rec.training.balancer_probe import BalancerProbe
 from marigold_rec.training.batches import Reader
+from marigold_rec.training.checkpoint_manager import CheckpointManager
 from marigold_rec.training.clipping import GradientClipping
 from marigold_rec.training.direct_lookup import DirectLookup
 from marigold_rec.training.head_bias_init import HeadBiasInit
@@ -24,7 +25,6 @@ from marigold_rec.training.monitoring.window_metrics import WindowMetrics
 from marigold_rec.training.numerics_guard import NumericsGuard
 from marigold_rec.training.objective import Objective
 from marigold_rec.training.optimizer import Optimizers
-from marigold_rec.training.saves import Saves
 from marigold_rec.training.step_hook import StepHooks
 from marigold_rec.training.stopwatch import Stopwatch
 
@@ -39,7 +39,7 @@ class Parts:
     objective: Objective
     reader: Reader
     optimizers: Optimizers
-    saves: Saves
+    checkpoints: CheckpointManager
     sanity: SanityGuard
     data_wait: Stopwatch
 
@@ -70,7 +70,7 @@ def build_hooks(parts: Parts) -> StepHooks:
         window,
         TaskScalars(parts.objective.balancer, config.task_names),
         RankTotals(lambda: parts.reader.counts, config.task_names, ranks),
-        parts.saves,
+        parts.checkpoints,
         # After the window, whose newest values it looks at.
         SanityHook(parts.sanity, window, config),
         # Last: the time that the others take at a logging step belongs to the interval.

@@ -18,6 +18,7 @@ from marigold_rec.config import Config
 from marigold_rec.distributed import Agreement, Decision, Ranks, raise_together
 from marigold_rec.network import NetworkLayout
 from marigold_rec.training.batches import FetchedBatches, Reader
+from marigold_rec.training.checkpoint_manager import CheckpointManager
 from marigold_rec.training.hooks import Parts, build_hooks
 from marigold_rec.training.monitoring.progress import ProgressLine
 from marigold_rec.training.monitoring.run_log import RunLog
@@ -26,7 +27,6 @@ from marigold_rec.training.objective import Objective, StepOutput
 from marigold_rec.training.optimizer import Optimizers
 from marigold_rec.training.pipeline import TrainPipeline
 from marigold_rec.training.resuming import require_same_files, resumed_cursor
-from marigold_rec.training.saves import Saves
 from marigold_rec.training.state import TrainState
 from marigold_rec.training.stop import StopRequest
 from marigold_rec.training.stopwatch import Stopwatch
@@ -63,7 +63,7 @@ class Trainer:
         self._objective = objective
         self._reader = reader
         self._store = store
-        self._saves = Saves(store, config.checkpoint.max_misses)
+        self._checkpoints = CheckpointManager(store, config.checkpoint.max_failed_saves)
         self._agreement = Agreement(ranks.control)
         self._data_wait = Stopwatch()
         self._steps_of_epochs = config.run.epochs * reader.steps_per_epoch
@@ -71,7 +71,7 @@ class Trainer:
         """Warns of values that no sound training shows."""
         optimizers = Optimizers(model, config.optimizer.dense)
         parts = Parts(
-            config, ranks, model, objective, reader, optimizers, self._saves, self.sanity,
+            config, ranks, model, objective, reader, optimizers, self._checkpoints, self.sanity,
             self._data_wait,
         )  # fmt: skip
         self.hooks = build_hooks(parts)
@@ -106,7 +106,7 @@ class Trainer:
             + epochs_to_come * self._reader.steps_per_epoch
         )
         # Last, when nothing can refuse this start any more.
-        self._saves.continue_from(found)
+        self._checkpoints.continue_from(found)
 
     def warm_start(self, found: Found, then: Config, layout_then: NetworkLayout) -> WarmStart:
         """Begins with the model of another run's checkpoint, saved under the config `then`, whose
@@ -130,7 +130,7 @@ class Trainer:
         total, first, was_stopped = self.total_steps, self.step, False
         batches = self._next_batches(total - first)
         progress = ProgressLine(total, first, is_first=self._ranks.is_first)
-        self._saves.tidy()
+        self._checkpoints.cleanup_stale()
         if self._config.checkpoint.every_n_steps is not None:
             self._store.expect_saves(self._state.tensors(with_random=False))
         try:
@@ -152,7 +152,7 @@ class Trainer:
             progress.close()
             batches.close()
             self._store.close()
-        self._saves.save_at_end(log, self.step, self._snapshot)
+        self._checkpoints.save_at_end(log, self.step, self._snapshot)
         self.pipeline.detach()
         return Outcome(self.step, total, was_stopped, self.hooks.summary())
 
@@ -178,7 +178,7 @@ class Trainer:
         decision = self._agreement.reach(
             failed=batches.error is not None,
             stop=stop.is_set,
-            save=is_due or self._saves.has_news,
+            save=is_due or self._checkpoints.save_finished,
         )
         if self.step == first + 1:
             # All have met with the slow first step behind them: whoever is late from here on is
@@ -186,12 +186,12 @@ class Trainer:
             patience = self._config.distributed
             self._ranks.set_timeout(min(patience.step_timeout_s, patience.timeout_s))
         if decision.failed:
-            self._saves.save_before_failing(self.step, self._snapshot)
+            self._checkpoints.save_before_failing(self.step, self._snapshot)
             raise_together(batches.error, self._ranks.control)
         if decision.save:
-            self._saves.settle(log, self.step)
+            self._checkpoints.finalize_save(log, self.step)
         if is_due:
-            self._saves.begin(self._snapshot(), log)
+            self._checkpoints.begin(self._snapshot(), log)
         return decision
 
     def _next_batches(self, limit: int) -> FetchedBatches:

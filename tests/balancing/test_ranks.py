@@ -94,10 +94,10 @@ _FLOAT32: list[tuple[dict[str, Any], float]] = [
     ({"probe": {"scope": "update"}}, 1e-6),
 ]
 _FLOAT32_MORE: list[tuple[dict[str, Any], float]] = [
-    ({"probe": {"oracle": "jvp"}}, 1e-6),
-    ({"probe": {"oracle": "exact"}}, 1e-6),
-    ({"probe": {"oracle": "central_difference"}}, 1e-5),
-    ({"probe": {"scope": "shared_parameters", "oracle": "jvp"}}, 1e-6),
+    ({"probe": {"estimator": "jvp"}}, 1e-6),
+    ({"probe": {"estimator": "exact"}}, 1e-6),
+    ({"probe": {"estimator": "central_difference"}}, 1e-5),
+    ({"probe": {"scope": "shared_parameters", "estimator": "jvp"}}, 1e-6),
     ({"probe": {"scope": "shared_parameters"}}, 1e-5),
     # Here h is small beside the noise of two batches, and its rounding is not.
     ({"probe": _NEXT}, 1e-4),
@@ -113,8 +113,8 @@ _FLOAT64: list[tuple[dict[str, Any], float]] = [
 _FLOAT64_MORE: list[tuple[dict[str, Any], float]] = [
     ({"regulariser": "sdmgrad"}, 1e-11),
     ({"primary": {"task": "task1", "min_share": 0.4}}, 1e-11),
-    ({"probe": {"oracle": "jvp"}}, 1e-11),
-    ({"probe": _NEXT | {"oracle": "jvp", "every_n_steps": 3}}, 1e-11),
+    ({"probe": {"estimator": "jvp"}}, 1e-11),
+    ({"probe": _NEXT | {"estimator": "jvp", "every_n_steps": 3}}, 1e-11),
 ]
 _slow = pytest.mark.slow
 

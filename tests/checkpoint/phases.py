@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 from marigold_rec.batch import Cursor
-from marigold_rec.checkpoint import CheckpointStore, Missed, Saved, Snapshot, staging, writing
+from marigold_rec.checkpoint import CheckpointStore, Saved, SaveFailed, Snapshot, staging, writing
 from marigold_rec.config import Config
 from marigold_rec.distributed import Ranks
 from tests.support.runs import config_tree
@@ -120,11 +120,11 @@ def begin(store: CheckpointStore, ranks: Ranks, step: int) -> tuple[Any, dict[st
     return store.begin_save(Snapshot(tensors, step, cursors, "files")), tensors
 
 
-def said(outcome: Saved | Missed | None) -> tuple[str, int, str] | None:
+def said(outcome: Saved | SaveFailed | None) -> tuple[str, int, str] | None:
     """An outcome in words that ranks can compare."""
     if isinstance(outcome, Saved):
         return "saved", outcome.step, " ".join(outcome.notes)
-    return None if outcome is None else ("missed", outcome.in_a_row, str(outcome.error))
+    return None if outcome is None else ("failed", outcome.in_a_row, str(outcome.error))
 
 
 def save_each(root: Path, steps: list[int], faults: tuple[AtPhase, ...], **checkpoint: Any) -> Any:
@@ -139,7 +139,7 @@ def save_each(root: Path, steps: list[int], faults: tuple[AtPhase, ...], **check
     try:
         for step in steps:
             begun, _ = begin(store, ranks, step)
-            outcomes.append(said(begun or store.settle()))
+            outcomes.append(said(begun or store.finalize_save()))
     except Exception as error:
         outcomes.append((type(error).__name__, str(error)))
     dist.barrier()
@@ -149,11 +149,11 @@ def save_each(root: Path, steps: list[int], faults: tuple[AtPhase, ...], **check
 def load_newest(root: Path) -> Any:
     """Tidies as a start does; the newest step, what was deleted, and whether all values are its."""
     store, ranks = store_of(root)
-    tidied = store.tidy()
+    cleanup = store.cleanup_stale()
     found = store.find("auto")
     assert found is not None
     tensors = {name: torch.zeros_like(t) for name, t in some_tensors(0, ranks.rank).items()}
     store.load(found, tensors)
     expected = some_tensors(found.manifest.step, ranks.rank)
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
-    return found.manifest.step, tidied, sorted(os.listdir(root))
+    return found.manifest.step, cleanup, sorted(os.listdir(root))

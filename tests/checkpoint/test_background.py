@@ -33,21 +33,21 @@ def _train_beside(root: Path, slow_rank: int) -> tuple[int, list[float]]:
     store, ranks = store_of(root)
     begun, tensors = begin(store, ranks, 7)
     assert begun is None
-    assert not store.has_news
+    assert not store.save_finished
     sums = []
     while True:
         for tensor in tensors.values():  # the next step writes over what is being saved
             tensor.add_(1)
         value = torch.tensor([len(sums) + ranks.rank], dtype=torch.float32)
         dist.all_reduce(value, group=ranks.group)
-        over = torch.tensor([int(store.has_news)])
+        over = torch.tensor([int(store.save_finished)])
         dist.all_reduce(over, op=dist.ReduceOp.MAX, group=ranks.control)
         sums.append(value.item())
         if over.item():
             break
-    saved = store.settle()
+    saved = store.finalize_save()
     assert saved is not None
-    assert store.settle() is None
+    assert store.finalize_save() is None
     store.close()
     return saved.step, sums
 
@@ -73,7 +73,7 @@ def _save_twice_alike(root: Path) -> None:
         cursors = (_cursor(),) * ranks.world_size
         begun = store.begin_save(Snapshot(tensors, 5, cursors, "files"))
         assert (begun is None) == (name == "asynchronous")
-        assert begun or store.settle()
+        assert begun or store.finalize_save()
 
 
 def _cursor() -> Any:
@@ -92,14 +92,14 @@ def test_both_ways_of_saving_write_the_same_bytes(tmp_path: Path) -> None:
 def _spoil_and_save(root: Path, bad: dict[int, str], exempt: frozenset[str]) -> str:
     store, ranks = store_of(root)
     begin(store, ranks, 1)
-    store.settle()
+    store.finalize_save()
     tensors = some_tensors(2, ranks.rank)
     if (name := bad.get(ranks.rank)) is not None:
         tensors[name][-1] = torch.nan if ranks.rank else -torch.inf
     cursors = (_cursor(),) * ranks.world_size
     try:
         store.begin_save(Snapshot(tensors, 2, cursors, "files", exempt))
-        store.settle()
+        store.finalize_save()
     except NumericsError as error:
         return str(error)
     return "saved"
@@ -131,7 +131,7 @@ def _close_without_settling(root: Path) -> bool:
     store, ranks = store_of(root)
     begin(store, ranks, 1)
     store.close()
-    return store.has_news
+    return store.save_finished
 
 
 def test_the_end_waits_for_the_save_under_way(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_copy_that_does_not_fit_is_a_miss_on_all_ranks(tmp_path: Path) -> None
     found = run_ranks(_save_without_memory, 2, tmp_path / "new", timeout_s=20)
     assert found[0] == found[1]
     kind, in_a_row, message = found[0]
-    assert (kind, in_a_row) == ("missed", 1)
+    assert (kind, in_a_row) == ("failed", 1)
     assert "can't be copied to host memory: " in message
     assert "use checkpoint.asynchronous=false" in message
 

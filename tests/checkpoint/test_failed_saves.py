@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from marigold_rec.checkpoint import Tidied
+from marigold_rec.checkpoint import Cleanup
 from tests.checkpoint.phases import (
     ON_EVERY_RANK,
     WHERE,
@@ -52,31 +52,35 @@ def _saves(root: Path, steps: list[int], *faults: AtPhase, **checkpoint: Any) ->
 
 @pytest.mark.parametrize("asynchronous", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("phase", "rank"), _ON_DISK)
-def test_a_full_disk_is_a_miss_and_the_next_save_succeeds(
+def test_a_full_disk_fails_one_save_and_the_next_succeeds(
     tmp_path: Path, phase: str, rank: int, asynchronous: bool
 ) -> None:
     full = AtPhase(phase, 20, rank, disk_full)
     root = tmp_path / "new"
     outcomes, lying = _saves(root, [3, 20, 21], full, asynchronous=asynchronous, keep=9)
-    assert [outcome[:2] for outcome in outcomes] == [("saved", 3), ("missed", 1), ("saved", 21)]
+    assert [outcome[:2] for outcome in outcomes] == [("saved", 3), ("failed", 1), ("saved", 21)]
     assert "No space left on device" in outcomes[1][2]
     assert "earlier checkpoints are as they were" in outcomes[1][2]
     assert lying == [_OLD, "step-000000021"], "something partial stays visible"
 
 
-@pytest.mark.parametrize("max_misses", [0, 2])
-def test_too_many_misses_in_a_row_end_the_run(tmp_path: Path, max_misses: int) -> None:
+@pytest.mark.parametrize("max_failed_saves", [0, 2])
+def test_too_many_failed_saves_in_a_row_end_the_run(tmp_path: Path, max_failed_saves: int) -> None:
     full = [AtPhase("writing", step, 1, disk_full) for step in (4, 6, 7, 8)]
-    outcomes, lying = _saves(tmp_path / "new", [3, 4, 5, 6, 7, 8, 9], *full, max_misses=max_misses)
-    if max_misses == 0:
+    outcomes, lying = _saves(
+        tmp_path / "new", [3, 4, 5, 6, 7, 8, 9], *full, max_failed_saves=max_failed_saves
+    )
+    if max_failed_saves == 0:
         assert [outcome[0] for outcome in outcomes] == ["saved", "CheckpointError"]
         assert lying == [_OLD]
         return
     assert [outcome[:2] for outcome in outcomes[:-1]] == [
-        ("saved", 3), ("missed", 1), ("saved", 5), ("missed", 1), ("missed", 2),
+        ("saved", 3), ("failed", 1), ("saved", 5), ("failed", 1), ("failed", 2),
     ]  # fmt: skip
     assert outcomes[-1][0] == "CheckpointError"
-    assert outcomes[-1][1].startswith("step 8: 3 saves in a row have failed (checkpoint.max_misses")
+    assert outcomes[-1][1].startswith(
+        "step 8: 3 saves in a row have failed (checkpoint.max_failed_saves"
+    )
     assert lying == [_OLD, "step-000000005"]
 
 
@@ -91,7 +95,7 @@ def test_too_little_space_is_told_before_anything_is_written(tmp_path: Path) -> 
     first, second = run_ranks(_save_on_a_small_disk, 2, tmp_path / "new", timeout_s=20)
     assert first == second
     (_, missed), lying = first
-    assert missed[:2] == ("missed", 1)
+    assert missed[:2] == ("failed", 1)
     assert "a checkpoint needs about 8.03e-05 GiB, 7.45e-05 GiB are free" in missed[2]
     assert "nothing was written" in missed[2]
     assert "checkpoint.keep (2)" in missed[2]
@@ -113,11 +117,11 @@ def _save_on_a_small_disk(root: Path) -> Any:
     return save_each(root, [3, 20], ())
 
 
-def test_a_file_that_can_not_grow_is_a_miss(tmp_path: Path) -> None:
+def test_a_file_that_can_not_grow_fails_the_save(tmp_path: Path) -> None:
     """The kernel itself refuses, with a limit on one rank's files: no fake writer."""
     limited = AtPhase("checking", 20, 1, short_files)
     outcomes, lying = _saves(tmp_path / "new", [3, 20], limited, keep=9)
-    assert [outcome[:2] for outcome in outcomes] == [("saved", 3), ("missed", 1)]
+    assert [outcome[:2] for outcome in outcomes] == [("saved", 3), ("failed", 1)]
     assert "File too large" in outcomes[1][2]
     assert lying == [_OLD]
 
@@ -148,7 +152,7 @@ def test_a_disk_that_is_really_full(small_disk: Path, is_estimated: bool) -> Non
     first, second = run_ranks(work, 2, small_disk / "new", *arguments, timeout_s=20)
     assert first == second
     outcomes, lying = first
-    assert [outcome[:2] for outcome in outcomes] == [("saved", 3), ("missed", 1)]
+    assert [outcome[:2] for outcome in outcomes] == [("saved", 3), ("failed", 1)]
     expected = "nothing was written" if is_estimated else "No space left on device"
     assert expected in outcomes[1][2]
     assert lying == [_OLD]
@@ -166,19 +170,19 @@ def test_a_kill_at_any_phase_leaves_a_good_checkpoint(
     )
     assert "SIGKILL" in str(outcomes[rank].error)
     newest = 20 if phase == "prune" else 3
-    for step, tidied, lying in run_ranks(load_newest, 2, root, timeout_s=20):
+    for step, cleanup, lying in run_ranks(load_newest, 2, root, timeout_s=20):
         assert step == newest
         assert lying == ([_OLD, _NEW] if phase == "prune" else [_OLD])
         is_begun = phase not in ("staging", "checking", "prune")
         # Where only its peer has died, rank 0 deletes the temporary folder itself.
-        assert tidied == Tidied(stale=int(is_begun and rank == 0))
+        assert cleanup == Cleanup(stale=int(is_begun and rank == 0))
 
 
 def test_a_kill_between_two_deletions_hides_what_is_half_deleted(tmp_path: Path) -> None:
     root = tmp_path / "new"
     rank_outcomes(_die_in_a_deletion, 2, root, timeout_s=20, grace_s=3)
-    step, tidied, lying = run_ranks(load_newest, 2, root, timeout_s=20)[0]
-    assert (step, tidied, lying) == (20, Tidied(stale=1), [_NEW])
+    step, cleanup, lying = run_ranks(load_newest, 2, root, timeout_s=20)[0]
+    assert (step, cleanup, lying) == (20, Cleanup(stale=1), [_NEW])
 
 
 def _die_in_a_deletion(root: Path) -> None:

@@ -121,7 +121,7 @@ def test_what_a_killed_copy_left_is_cleaned_and_nothing_else(tmp_path: Path) -> 
     (there / "step-000000002/manifest.json").unlink()
     (there / "step-000000003/manifest.json").write_text('{"step": 3, "fi')  # half of a local file
     (there / "notes").mkdir()
-    assert mirror.tidy(keep=2) == 2
+    assert mirror.cleanup_stale(keep=2) == 2
     assert mirror.steps() == [1, 4]
     assert sorted(path.name for path in there.iterdir()) == [
         "notes",
@@ -230,7 +230,7 @@ def test_copies_of_steps_that_are_taken_anew_count_no_more(tmp_path: Path) -> No
         mirror.upload(_checkpoint(here, step))
     assert mirror.abandon_after(2) == [3, 4, 5, 6]
     assert mirror.steps() == [1, 2]
-    assert mirror.tidy(keep=2) == 2
+    assert mirror.cleanup_stale(keep=2) == 2
     assert _there(tmp_path, 6) == sorted([*_FILES, "abandoned-manifest.json"])
     assert _there(tmp_path, 4) == []
     mirror.upload(here / "step-000000005")
@@ -318,13 +318,13 @@ def test_a_checkpoint_is_not_pruned_while_it_is_copied(
     assert not first.exists()
 
 
-def test_a_miss_is_counted_and_the_next_copy_heals_it(tmp_path: Path) -> None:
+def test_a_failed_copy_is_counted_and_the_next_one_heals_it(tmp_path: Path) -> None:
     here, mirror = tmp_path / "here", _mirror(tmp_path)
     mirroring = Mirroring(mirror, _keep())
     BucketFileSystem.fault = Fault("fail", name="step-000000001/__1_0.distcp")
     mirroring.offer(_checkpoint(here, 1))
     mirroring.finish(20)
-    assert mirroring.misses == 1
+    assert mirroring.failed_copies == 1
     last, count = mirroring.warnings()
     assert last.startswith("checkpoint.mirror: step-000000001 is not mirrored: ")
     assert "503 Slow Down" in last

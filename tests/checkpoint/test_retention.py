@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from marigold_rec.checkpoint.held import held
-from marigold_rec.checkpoint.retention import Kept, Tidied, prune, steps_to_keep, tidy
+from marigold_rec.checkpoint.retention import Cleanup, Kept, cleanup_stale, prune, steps_to_keep
 from marigold_rec.errors import CheckpointError
 from marigold_rec.sealed import sealed
 from tests.checkpoint.phases import load_newest, save_each
@@ -164,7 +163,7 @@ def test_prune_leaves_what_is_newer_or_not_a_checkpoint(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["notes", "step-000000002", "step-000000009", "step-2"]
 
 
-def test_tidy_deletes_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
+def test_cleanup_deletes_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
     for name in ("step-000000004.tmp-0123abcd", "step-000000009.tmp-ffffffff"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__0_0.distcp").write_bytes(b"half")
@@ -173,7 +172,7 @@ def test_tidy_deletes_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
     _folder(tmp_path, 3)
     for foreign in ("step-4.tmp-0123abcd", "step-000000004.tmp", "abandoned-notes", "mine.tmp-1"):
         (tmp_path / foreign).mkdir()
-    assert tidy(tmp_path, keep=2) == Tidied(stale=2, abandoned=2)
+    assert cleanup_stale(tmp_path, keep=2) == Cleanup(stale=2, abandoned=2)
     assert sorted(os.listdir(tmp_path)) == [
         "abandoned-notes",
         "abandoned-step-000000007-0123abcd",
@@ -183,8 +182,8 @@ def test_tidy_deletes_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
         "step-000000004.tmp",
         "step-4.tmp-0123abcd",
     ]
-    assert tidy(tmp_path, keep=2) == Tidied()
-    assert tidy(tmp_path / "nothing here", keep=2) == Tidied()
+    assert cleanup_stale(tmp_path, keep=2) == Cleanup()
+    assert cleanup_stale(tmp_path / "nothing here", keep=2) == Cleanup()
 
 
 def test_what_can_not_be_deleted_does_not_stop_the_start(
@@ -195,7 +194,7 @@ def test_what_can_not_be_deleted_does_not_stop_the_start(
 
     (tmp_path / "step-000000004.tmp-0123abcd").mkdir()
     monkeypatch.setattr("marigold_rec.checkpoint.retention.shutil.rmtree", refuse)
-    problem = tidy(tmp_path, keep=1).problem
+    problem = cleanup_stale(tmp_path, keep=1).problem
     assert problem is not None
     assert "can't be deleted ([Errno 13] Permission denied" in problem
 

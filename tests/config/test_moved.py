@@ -50,6 +50,21 @@ def test_a_task_setting_names_its_new_place(tmp_path: Path, task: str, old: str,
     assert any(old in line and new in line for line in lines), lines
 
 
+@pytest.mark.parametrize(
+    ("section", "old", "new"),
+    [
+        ("checkpoint: {max_misses: 1}", "checkpoint.max_misses", "checkpoint.max_failed_saves"),
+        ("balancer: {name: marigold, probe: {oracle: jvp}}", "balancer.probe.oracle",
+         "balancer.probe.estimator"),
+    ],
+)  # fmt: skip
+def test_another_setting_names_its_new_name(
+    tmp_path: Path, section: str, old: str, new: str
+) -> None:
+    [line] = [line for line in problems(tmp_path, text=f"{SMALL}{section}\n") if old in line]
+    assert new in line
+
+
 def test_all_moves_are_told_at_once(tmp_path: Path) -> None:
     text = _with(
         tasks="  - {name: w, kind: watch_time, label: s, method: log_huber, huber_delta: 2}\n",

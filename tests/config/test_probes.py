@@ -33,11 +33,11 @@ _ROWS_AND_DROPOUT = (
                 f"balancer.probe: {key} has no meaning with scope: update, which compares the "
                 f"losses before and after the optimizers' step; leave {key} out",
             )
-            for key, value in (("oracle", "jvp"), ("rows", 0.5), ("step", 0.01))
+            for key, value in (("estimator", "jvp"), ("rows", 0.5), ("step", 0.01))
         ),
         (
-            "scope: shared_parameters, batch: next, oracle: exact",
-            "balancer.probe: oracle: exact is for reference only and needs batch: same",
+            "scope: shared_parameters, batch: next, estimator: exact",
+            "balancer.probe: estimator: exact is for reference only and needs batch: same",
         ),
         (
             "scope: shared_parameters, batch: next, every_n_steps: 1",
@@ -47,8 +47,8 @@ _ROWS_AND_DROPOUT = (
         ("rows: 0", "balancer.probe.rows: found 0; it must be greater than 0"),
         ("every_n_steps: 0", "balancer.probe.every_n_steps: found 0; it must be at least 1"),
         (
-            "oracle: jpv",
-            "balancer.probe.oracle: found 'jpv'; it must be 'forward_difference', "
+            "estimator: jpv",
+            "balancer.probe.estimator: found 'jpv'; it must be 'forward_difference', "
             "'central_difference', 'jvp' or 'exact'",
         ),
     ],
@@ -62,10 +62,10 @@ def test_a_probe_that_can_not_be(tmp_path: Path, probe: str, said: str):
     [
         "",
         "rows: 0.25",
-        "oracle: exact",
+        "estimator: exact",
         "step: 0.01, adapt_step: false",
-        "scope: shared_parameters, oracle: jvp",
-        "scope: shared_parameters, batch: next, oracle: central_difference",
+        "scope: shared_parameters, estimator: jvp",
+        "scope: shared_parameters, batch: next, estimator: central_difference",
         "scope: update, every_n_steps: 1",
     ],
 )

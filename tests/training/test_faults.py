@@ -117,9 +117,9 @@ def _send_back_twice(objective: Any) -> None:
     "probe",
     [
         "{scope: update, every_n_steps: 2}",
-        "{scope: shared_parameters, oracle: jvp, every_n_steps: 2}",
+        "{scope: shared_parameters, estimator: jvp, every_n_steps: 2}",
         pytest.param(
-            "{scope: shared_parameters, oracle: exact, every_n_steps: 2}", marks=pytest.mark.slow
+            "{scope: shared_parameters, estimator: exact, every_n_steps: 2}", marks=pytest.mark.slow
         ),
     ],
 )
@@ -334,7 +334,7 @@ def test_of_two_starts_at_once_one_trains_and_the_other_is_refused(tmp_path: Pat
                 time.sleep(0.05)
             (run / "checkpoints/step-000000009.tmp-0123abcd").mkdir()
             second = launch_train(config, *settings, timeout_s=25)
-            assert (run / "checkpoints/step-000000009.tmp-0123abcd").exists(), "the second tidied"
+            assert (run / "checkpoints/step-000000009.tmp-0123abcd").exists(), "the second cleanup"
         finally:
             go_on.touch()
         assert codes(first.result()) == [0, 0]

@@ -128,16 +128,18 @@ def test_a_start_copies_what_the_one_before_could_not(tmp_path: Path) -> None:
     assert codes(ended) == [0, 0]
     assert _copies(tmp_path) == []
     run = tmp_path / "runs/test"
-    assert "ERROR step-000000004 IS NOT MIRRORED (misses: 2)" in ended[0].said
+    assert "ERROR copy of step-000000004 to the mirror FAILED (failed copies: 2)" in ended[0].said
     last, count = _of_mirror(run)
     assert last.startswith("checkpoint.mirror: step-000000004 is not mirrored: ")
     assert "503 Slow Down" in last
     assert "2 copies" in count
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    misses = [
-        line["checkpoint/mirror_misses"] for line in lines if "checkpoint/mirror_misses" in line
+    failed_copies = [
+        line["checkpoint/failed_mirror_copies"]
+        for line in lines
+        if "checkpoint/failed_mirror_copies" in line
     ]
-    assert misses[0] == 0.0
+    assert failed_copies[0] == 0.0
     # A run that has nothing left to do brings the copy after.
     assert codes(_train(config, "run.steps=4")) == [0, 0]
     assert _copies(tmp_path) == ["step-000000004"]

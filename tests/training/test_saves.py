@@ -65,25 +65,25 @@ def test_asynchronous_saves_hold_what_synchronous_ones_do(tmp_path: Path) -> Non
         assert manifests[0]["cursors"] == manifests[1]["cursors"]
 
 
-def test_a_missed_save_is_loud_and_the_training_goes_on(tmp_path: Path) -> None:
+def test_a_failed_save_is_loud_and_the_training_continues(tmp_path: Path) -> None:
     config = default_setup(tmp_path, rows=1000)
     fault = AtPhase("writing", 4, 1, disk_full)
     ended = launch_train(config, *_SETTINGS, faults=(fault,))
     assert codes(ended) == [0, 0]
     run = tmp_path / "runs/test"
     assert checkpoints(run) == ["step-000000002", "step-000000006", "step-000000008"]
-    assert (
-        "ERROR step 4 IS NOT SAVED (misses in a row: 1, checkpoint.max_misses: 3)" in ended[0].said
-    )
+    assert "ERROR checkpoint of step 4 FAILED (1 in a row" in ended[0].said
     assert "No space left on device" in ended[0].said
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["checkpoint/misses"] for line in lines if "checkpoint/misses" in line] == [1.0]
+    assert [
+        line["checkpoint/failed_saves"] for line in lines if "checkpoint/failed_saves" in line
+    ] == [1.0]
 
 
-def test_too_many_misses_in_a_row_end_the_run_with_5(tmp_path: Path) -> None:
+def test_too_many_failed_saves_in_a_row_end_the_run_with_5(tmp_path: Path) -> None:
     config = default_setup(tmp_path, rows=1000)
     full = tuple(AtPhase("rename", step, 0, disk_full) for step in (4, 6))
-    ended = launch_train(config, *_SETTINGS, "checkpoint.max_misses=1", faults=full)
+    ended = launch_train(config, *_SETTINGS, "checkpoint.max_failed_saves=1", faults=full)
     assert codes(ended) == [5, 5]
     run = tmp_path / "runs/test"
     assert summary(run)["exit_code"] == 5

@@ -78,4 +78,4 @@ ESTIMATORS: dict[str, Estimator] = {
     "jvp": jvp,
     "exact": exact,
 }
-"""Name in the config (`balancer.probe.oracle`) -> function."""
+"""Name in the config (`balancer.probe.estimator`) -> function."""

@@ -84,8 +84,8 @@ class _DerivativeProber(Prober):
     def __init__(self, settings: ProbeConfig, balancer: Balancer, group: dist.ProcessGroup) -> None:
         super().__init__(balancer, group)
         self._settings = settings
-        self._estimator = ESTIMATORS[settings.oracle]
-        is_difference = settings.oracle in ("forward_difference", "central_difference")
+        self._estimator = ESTIMATORS[settings.estimator]
+        is_difference = settings.estimator in ("forward_difference", "central_difference")
         # On another batch r is how alike two batches' gradients are, and says nothing of the step.
         adapts = settings.adapt_step and is_difference and settings.batch == "same"
         self.step_size = StepSize(adapts=adapts)

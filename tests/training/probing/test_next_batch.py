@@ -38,12 +38,12 @@ def _rows(step: int) -> tuple[Tensor, Batch]:
     return z_BR, batch
 
 
-def _build(every_n_steps: int, oracle: str = "jvp") -> tuple[Objective, RecordingMarigold]:
+def _build(every_n_steps: int, estimator: str = "jvp") -> tuple[Objective, RecordingMarigold]:
     torch.manual_seed(0)
     probe: dict[str, object] = {
         "scope": "shared_parameters",
         "batch": "next",
-        "oracle": oracle,
+        "estimator": estimator,
         "every_n_steps": every_n_steps,
     }
     balancer = marigold(_TASKS, probe=probe).double()
@@ -93,17 +93,17 @@ def test_it_measures_the_last_steps_direction_where_the_parameters_are_now(
     assert balancer.diagnostics()["refused_probes"] == 0
 
 
-@pytest.mark.parametrize("oracle", ["forward_difference", "jvp"])
+@pytest.mark.parametrize("estimator", ["forward_difference", "jvp"])
 @pytest.mark.parametrize("cut", [3, 4, 5])
-def test_the_direction_waits_in_the_checkpoint(cut: int, oracle: str) -> None:
+def test_the_direction_waits_in_the_checkpoint(cut: int, estimator: str) -> None:
     """Directions are taken at steps 0, 3 and 6: after 4 steps one is waiting."""
-    straight, balancer = _build(3, oracle)
+    straight, balancer = _build(3, estimator)
     for step in range(cut):
         _step(straight, step)
     file = io.BytesIO()
     torch.save(straight.state_dict(), file)
     file.seek(0)
-    resumed, other = _build(3, oracle)
+    resumed, other = _build(3, estimator)
     resumed.load_state_dict(torch.load(file))
     for step in range(cut, 9):
         _step(straight, step)

@@ -27,8 +27,8 @@ from tests.training.probing._looks import (
 )
 
 every_scope = pytest.mark.parametrize("scope", ["representation", "shared_parameters"])
-every_oracle = pytest.mark.parametrize(
-    "oracle", ["forward_difference", "central_difference", "jvp", "exact"]
+every_estimator = pytest.mark.parametrize(
+    "estimator", ["forward_difference", "central_difference", "jvp", "exact"]
 )
 
 
@@ -47,15 +47,15 @@ def _watch_dtypes(network: Network) -> tuple[list[torch.dtype], list[torch.dtype
     return towers, heads
 
 
-@every_oracle
+@every_estimator
 @every_scope
 @pytest.mark.parametrize("model", MODELS)
-def test_a_probe_of_a_bf16_step_is_float32(model: str, scope: Scope, oracle: str) -> None:
+def test_a_probe_of_a_bf16_step_is_float32(model: str, scope: Scope, estimator: str) -> None:
     network = real_network(model)
     z_BR, batch = real_batch(256)
     jacobian_TN = task_jacobian(network, z_BR, batch, scope)
     towers, heads = _watch_dtypes(network)
-    found = look(network, z_BR, batch, precision="bf16", scope=scope, oracle=oracle)
+    found = look(network, z_BR, batch, precision="bf16", scope=scope, estimator=estimator)
     assert towers[0] == torch.bfloat16, "the training forward"
     assert len(towers) > 1, "no probe"
     assert set(towers[1:]) == {torch.float32}, "the probe"

@@ -23,11 +23,11 @@ def _setup() -> tuple[SmallNetwork, Tensor, Batch]:
     return network, z_BR, make_batch(_ROWS, _TASKS, 2, torch.float64)
 
 
-@pytest.mark.parametrize("oracle", ["jvp", "exact", "central_difference"])
-def test_it_is_the_descent_along_these_rows_part(oracle: str) -> None:
+@pytest.mark.parametrize("estimator", ["jvp", "exact", "central_difference"])
+def test_it_is_the_descent_along_these_rows_part(estimator: str) -> None:
     """The rows' part of d, and of each g_i: r is 1 as it is on all rows."""
     network, z_BR, batch = _setup()
-    found = look(network, z_BR, batch, oracle=oracle, rows=0.25)
+    found = look(network, z_BR, batch, estimator=estimator, rows=0.25)
     jacobian_TN = task_jacobian(network, z_BR, batch, "representation")
     part_TN = jacobian_TN.view(_TASKS, _ROWS, _WIDTH)[:, : _ROWS // 4].flatten(1)
     direction_N = found.probe.coefficients_T @ part_TN

@@ -17,7 +17,9 @@ from tests.balancing._networks import RecordingMarigold, marigold, one_rank, pro
 from tests.training.probing._looks import Scope, real_batch, real_network
 
 every_scope = pytest.mark.parametrize("scope", ["representation", "shared_parameters"])
-every_difference = pytest.mark.parametrize("oracle", ["forward_difference", "central_difference"])
+every_difference = pytest.mark.parametrize(
+    "estimator", ["forward_difference", "central_difference"]
+)
 
 _ONE = torch.ones(())
 
@@ -47,18 +49,20 @@ _DEFAULT = {"representation": 0.002, "shared_parameters": 0.01}
 @every_scope
 @pytest.mark.parametrize("off_by", [2.0**-16, 2.0**10], ids=["too short", "too long"])
 @pytest.mark.parametrize("model", ["mmoe", pytest.param("ple", marks=pytest.mark.slow)])
-def test_it_comes_back_from_far_away(model: str, off_by: float, scope: Scope, oracle: str) -> None:
+def test_it_comes_back_from_far_away(
+    model: str, off_by: float, scope: Scope, estimator: str
+) -> None:
     step = _DEFAULT[scope] * off_by
-    found = _self_checks(40, model, scope=scope, oracle=oracle, step=step)
-    if oracle == "forward_difference" or off_by < 1:  # the central one gets there within a few
+    found = _self_checks(40, model, scope=scope, estimator=estimator, step=step)
+    if estimator == "forward_difference" or off_by < 1:  # the central one gets there within a few
         assert all(abs(r - 1.0) > 0.1 for r in found[:2]), "it was not far away"
     assert all(abs(r - 1.0) < 0.05 for r in found[30:]), found
 
 
 @every_difference
 @every_scope
-def test_where_all_is_well_it_stays(scope: Scope, oracle: str) -> None:
-    balancer = marigold(3, probe={"scope": scope, "oracle": oracle})
+def test_where_all_is_well_it_stays(scope: Scope, estimator: str) -> None:
+    balancer = marigold(3, probe={"scope": scope, "estimator": estimator})
     objective = Objective(real_network("mmoe"), balancer, one_rank())
     for step in range(20):
         assert abs(_step(objective, balancer, step) - 1.0) < 0.02
@@ -69,14 +73,14 @@ def test_where_all_is_well_it_stays(scope: Scope, oracle: str) -> None:
     "probe",
     [
         {"adapt_step": False},
-        {"oracle": "jvp"},
-        {"oracle": "exact"},
+        {"estimator": "jvp"},
+        {"estimator": "exact"},
         {"scope": "shared_parameters", "batch": "next", "every_n_steps": 2},
     ],
 )
 def test_who_does_not_adapt(probe: dict[str, Any]) -> None:
     """Not asked to, no difference at all, or a self-check that is off for other reasons."""
-    settings = {"step": 1e-9, **probe} if probe.get("oracle") is None else probe
+    settings = {"step": 1e-9, **probe} if probe.get("estimator") is None else probe
     balancer = marigold(3, probe=settings)
     objective = Objective(real_network("mmoe"), balancer, one_rank())
     for step in range(4):

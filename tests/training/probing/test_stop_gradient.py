@@ -101,13 +101,13 @@ def _part(first: int, stop: int) -> tuple[Inputs, Batch]:
     )
 
 
-def _step(scope: str, oracle: str, step: float) -> _Found:
+def _step(scope: str, estimator: str, step: float) -> _Found:
     rank, ranks = dist.get_rank(), dist.get_world_size()
     # Unequal parts: 31 rows, or 20 and 11.
     inputs, batch = _part(0 if rank == 0 else 20, _ROWS if rank == ranks - 1 else 20)
     inputs = inputs.with_embedded([leaf.clone().requires_grad_() for leaf in inputs.embedded])
     network = _network()
-    balancer = marigold(2, probe={"scope": scope, "oracle": oracle, "step": step})
+    balancer = marigold(2, probe={"scope": scope, "estimator": estimator, "step": step})
     assert dist.group.WORLD is not None
     objective = Objective(network, balancer, dist.group.WORLD).double()
     scalar, output = objective(inputs, batch)
@@ -174,13 +174,13 @@ def _finite_difference(scope: str, coefficients_T: Tensor, *, frozen: bool) -> t
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("scope", _SCOPES)
 @pytest.mark.parametrize(
-    ("oracle", "step"),
+    ("estimator", "step"),
     [("forward_difference", 1e-8), ("central_difference", 1e-5), ("jvp", 1e-3), ("exact", 1e-3)],
 )
 def test_h_is_the_derivative_of_what_was_back_propagated(
-    scope: str, oracle: str, step: float, ranks: int
+    scope: str, estimator: str, step: float, ranks: int
 ) -> None:
-    found = run_ranks(_step, ranks, scope, oracle, step)
+    found = run_ranks(_step, ranks, scope, estimator, step)
     first: _Found = found[0]
     expected_T, norm2 = _finite_difference(scope, first.coefficients_T, frozen=True)
     scale = float(expected_T.abs().max())

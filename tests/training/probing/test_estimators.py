@@ -1,4 +1,4 @@
-"""Every oracle at every scope against G'd by one plain backward per task.
+"""Every estimator at every scope against G'd by one plain backward per task.
 
 Shapes: B rows, R width of the representation, T tasks.
 """
@@ -28,11 +28,11 @@ from tests.training.probing._looks import (
 _TASKS, _WIDTH = 4, 20
 
 every_scope = pytest.mark.parametrize("scope", ["representation", "shared_parameters"])
-every_oracle = pytest.mark.parametrize(
-    "oracle", ["forward_difference", "central_difference", "jvp", "exact"]
+every_estimator = pytest.mark.parametrize(
+    "estimator", ["forward_difference", "central_difference", "jvp", "exact"]
 )
-the_derivatives = pytest.mark.parametrize("oracle", ["jvp", "exact"])
-the_differences = pytest.mark.parametrize("oracle", ["forward_difference", "central_difference"])
+the_derivatives = pytest.mark.parametrize("estimator", ["jvp", "exact"])
+the_differences = pytest.mark.parametrize("estimator", ["forward_difference", "central_difference"])
 
 
 def _setup(
@@ -60,25 +60,25 @@ def _against_exact(
 @pytest.mark.parametrize("log_losses", [True, False])
 @the_derivatives
 @every_scope
-def test_derivatives_are_exact(scope: Scope, oracle: str, log_losses: bool) -> None:
+def test_derivatives_are_exact(scope: Scope, estimator: str, log_losses: bool) -> None:
     setup = _setup(48, torch.float64)
-    found, exact_T = _against_exact(*setup, scope, oracle=oracle, log_losses=log_losses)
+    found, exact_T = _against_exact(*setup, scope, estimator=estimator, log_losses=log_losses)
     assert error_T(found.probe, exact_T).max() < 1e-10
     assert found.probe.self_check.item() == pytest.approx(1.0, abs=1e-10)
 
 
 @the_differences
 @every_scope
-def test_a_differences_error_falls_with_the_step(scope: Scope, oracle: str) -> None:
+def test_a_differences_error_falls_with_the_step(scope: Scope, estimator: str) -> None:
     """Linearly for the forward difference, quadratically for the central one; in float64."""
     setup = _setup(48, torch.float64)
-    order = 1 if oracle == "forward_difference" else 2
+    order = 1 if estimator == "forward_difference" else 2
     # At the representation the step is a root mean square over the rows.
     scale = 0.005 if scope == "shared_parameters" else 0.1 * 48**-0.5
     errors = []
     for factor in (1, 2, 4):
         found, exact_T = _against_exact(
-            *setup, scope, oracle=oracle, step=scale * factor, adapt_step=False
+            *setup, scope, estimator=estimator, step=scale * factor, adapt_step=False
         )
         errors.append((found.probe.descent_T - exact_T) / exact_T.abs().max())
         assert found.probe.self_check.item() == pytest.approx(1.0, abs=0.01 * factor**order)
@@ -89,19 +89,19 @@ def test_a_differences_error_falls_with_the_step(scope: Scope, oracle: str) -> N
         torch.testing.assert_close(error, grown_T, rtol=0.0, atol=0.15 * largest * factor**order)
 
 
-@every_oracle
+@every_estimator
 @every_scope
-def test_float32_error_at_the_default_step_is_below_a_percent(scope: Scope, oracle: str) -> None:
-    found, exact_T = _against_exact(*_setup(512, torch.float32), scope, oracle=oracle)
+def test_float32_error_at_the_default_step_is_below_a_percent(scope: Scope, estimator: str) -> None:
+    found, exact_T = _against_exact(*_setup(512, torch.float32), scope, estimator=estimator)
     assert error_T(found.probe, exact_T).max() < 0.01
     assert found.probe.self_check.item() == pytest.approx(1.0, abs=0.01)
 
 
-@every_oracle
+@every_estimator
 @every_scope
-def test_both_points_see_the_same_dropout_mask(scope: Scope, oracle: str) -> None:
+def test_both_points_see_the_same_dropout_mask(scope: Scope, estimator: str) -> None:
     network, z_BR, batch = _setup(512, torch.float32, dropout=0.3)
-    found, exact_T = _against_exact(network, z_BR, batch, scope, oracle=oracle)
+    found, exact_T = _against_exact(network, z_BR, batch, scope, estimator=estimator)
     assert error_T(found.probe, exact_T).max() < 0.02
     assert found.probe.self_check.item() == pytest.approx(1.0, abs=0.01)
     # With masks of their own the two points differ by far more than the step does.
@@ -111,33 +111,35 @@ def test_both_points_see_the_same_dropout_mask(scope: Scope, oracle: str) -> Non
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@every_oracle
+@every_estimator
 @every_scope
 @pytest.mark.parametrize("model", MODELS)
-def test_the_real_networks_and_heads(model: str, scope: Scope, oracle: str, dropout: float) -> None:
+def test_the_real_networks_and_heads(
+    model: str, scope: Scope, estimator: str, dropout: float
+) -> None:
     network = real_network(model, dropout=dropout)
     z_BR, batch = real_batch(256)
     random_state = torch.get_rng_state()
     jacobian_TN = task_jacobian(network, z_BR, batch, scope)
     torch.set_rng_state(random_state)
-    found = look(network, z_BR, batch, scope=scope, oracle=oracle)
+    found = look(network, z_BR, batch, scope=scope, estimator=estimator)
     exact_T = jacobian_TN @ (found.probe.coefficients_T @ jacobian_TN)
     # Of fresh networks on labels far from what they say: more curvature than later on.
-    tolerance = {"forward_difference": 0.03, "central_difference": 0.01}.get(oracle, 1e-5)
+    tolerance = {"forward_difference": 0.03, "central_difference": 0.01}.get(estimator, 1e-5)
     assert error_T(found.probe, exact_T).max() < tolerance
     assert found.probe.self_check.item() == pytest.approx(1.0, abs=tolerance)
 
 
 @the_derivatives
 @every_scope
-def test_an_absent_task_and_filling_rows_count_for_nothing(scope: Scope, oracle: str) -> None:
+def test_an_absent_task_and_filling_rows_count_for_nothing(scope: Scope, estimator: str) -> None:
     """Filling: nothing observed, weight 0. Its rows neither move nor are moved for."""
     network, z_BR, batch = _setup(96, torch.float64)
     batch.observed_BT[:, 1] = 0.0
-    full, _ = _against_exact(network, z_BR[:64], first_rows(batch, 64), scope, oracle=oracle)
+    full, _ = _against_exact(network, z_BR[:64], first_rows(batch, 64), scope, estimator=estimator)
     batch.observed_BT[64:] = 0.0
     batch.weights_B[64:] = 0.0
-    filled, exact_T = _against_exact(network, z_BR, batch, scope, oracle=oracle)
+    filled, exact_T = _against_exact(network, z_BR, batch, scope, estimator=estimator)
     assert error_T(filled.probe, exact_T).max() < 1e-10
     assert filled.probe.present_T.tolist() == [True, False, True, True]
     assert filled.probe.descent_T[1] == 0
@@ -146,12 +148,12 @@ def test_an_absent_task_and_filling_rows_count_for_nothing(scope: Scope, oracle:
     torch.testing.assert_close(filled.probe.direction_norm2, full.probe.direction_norm2)
 
 
-@every_oracle
+@every_estimator
 @every_scope
-def test_a_batch_with_nothing_observed_is_refused(scope: Scope, oracle: str) -> None:
+def test_a_batch_with_nothing_observed_is_refused(scope: Scope, estimator: str) -> None:
     network, z_BR, batch = _setup(32, torch.float32)
     batch.observed_BT.zero_()
-    balancer = marigold(_TASKS, probe={"scope": scope, "oracle": oracle})
+    balancer = marigold(_TASKS, probe={"scope": scope, "estimator": estimator})
     objective = Objective(network, balancer, one_rank())
     before = {name: buffer.clone() for name, buffer in objective.prober.named_buffers()}
     scalar, output = objective(Inputs(z_BR.requires_grad_(), batch.dense_BD), batch)

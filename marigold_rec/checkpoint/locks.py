@@ -1,4 +1,4 @@
-"""A checkpoint that somebody reads is not deleted under them.
+"""Locks checkpoints, so that nobody deletes one that somebody else reads.
 
 The lock is the kernel's, on the manifest: it goes with the process that holds it. Where a file
 system has no such locks, nothing is held, and nothing waits.
@@ -17,8 +17,8 @@ from marigold_rec.errors import CheckpointError
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """While this lasts, no prune deletes `folder`. Raises CheckpointError when it is gone."""
+def shared_lock(folder: Path) -> Iterator[None]:
+    """Keeps every prune from deleting `folder`. Raises CheckpointError if it is gone."""
     try:
         manifest = (folder / MANIFEST_NAME).open("rb")
     except OSError as error:
@@ -33,8 +33,8 @@ def held(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def unless_held(folder: Path) -> Iterator[bool]:
-    """True where nobody holds `folder`, nor can as long as this lasts."""
+def try_exclusive_lock(folder: Path) -> Iterator[bool]:
+    """Yields True if nobody holds `folder`; then nobody can as long as this lasts."""
     try:
         manifest = (folder / MANIFEST_NAME).open("r+b")
     except OSError:  # not a checkpoint (any more), so that nobody can read it
