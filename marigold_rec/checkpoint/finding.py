@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from marigold_rec.checkpoint.locks import shared_lock
 from marigold_rec.checkpoint.manifest import Manifest, read_manifest
 from marigold_rec.checkpoint.mirror import Mirror
 from marigold_rec.checkpoint.retention import checkpoint_folders, folder_name
@@ -40,7 +41,7 @@ def newest_good(root: Path, mirror: Mirror | None = None, keep: int = 1) -> Foun
     for name in sorted({*here, *copies}, reverse=True):
         if name in here:
             try:
-                with held(here[name]):
+                with shared_lock(here[name]):
                     return Found(here[name], read_manifest(here[name]), tuple(refused))
             except CheckpointError as error:
                 refused.append(str(error))

@@ -180,7 +180,8 @@ class CheckpointStore:
     def close(self) -> None:
         """Waits for a save under way, whatever has happened, and frees the copy's memory.
 
-        Not collective, raises nothing: other ranks may have gone. `finalize_save` may still be called.
+        Not collective, raises nothing: other ranks may have gone. `finalize_save` may still be
+        called.
         """
         if self._under_way is not None:
             self._under_way[1].wait()
@@ -261,7 +262,8 @@ class CheckpointStore:
         if self._failed_in_a_row > self._config.checkpoint.max_failed_saves:
             raise CheckpointError(
                 f"step {step}: {self._failed_in_a_row} saves in a row have failed "
-                f"(checkpoint.max_failed_saves is {self._config.checkpoint.max_failed_saves}): {error}"
+                "(checkpoint.max_failed_saves is "
+                f"{self._config.checkpoint.max_failed_saves}): {error}"
             ) from error
         return SaveFailed(step, error, self._failed_in_a_row)
 

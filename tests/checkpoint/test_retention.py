@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from marigold_rec.checkpoint.locks import shared_lock
 from marigold_rec.checkpoint.retention import Cleanup, Kept, cleanup_stale, prune, steps_to_keep
 from marigold_rec.errors import CheckpointError
 from marigold_rec.sealed import sealed
@@ -134,7 +135,7 @@ def test_prune_leaves_the_one_that_is_read(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         _folder(tmp_path, step)
     newest = tmp_path / "step-000000003"
-    with held(tmp_path / "step-000000001"):
+    with shared_lock(tmp_path / "step-000000001"):
         prune(tmp_path, newest, keep=1, every_n_hours=None)
         assert _steps(tmp_path) == [1, 3]
     prune(tmp_path, newest, keep=1, every_n_hours=None)
@@ -142,7 +143,10 @@ def test_prune_leaves_the_one_that_is_read(tmp_path: Path) -> None:
 
 
 def test_what_has_been_pruned_before_it_could_be_held_is_said_to_be_gone(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has its run deleted it"), held(tmp_path / "step-1"):
+    with (
+        pytest.raises(CheckpointError, match="has its run deleted it"),
+        shared_lock(tmp_path / "step-1"),
+    ):
         pass
 
 

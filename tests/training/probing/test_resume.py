@@ -18,7 +18,9 @@ _PROBES = {
     "default": "{}",
     "shared parameters": "{probe: {scope: shared_parameters}}",
     "shared parameters, next": "{probe: {scope: shared_parameters, batch: next}}",
-    "shared parameters, next, jvp": "{probe: {scope: shared_parameters, batch: next, estimator: jvp}}",
+    "shared parameters, next, jvp": (
+        "{probe: {scope: shared_parameters, batch: next, estimator: jvp}}"
+    ),
     "update": "{probe: {scope: update}}",
     "cagrad": "{regulariser: cagrad}",
     "primary": "{primary: {task: cvr, min_share: 0.5}}",
