@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from data_pipelines.inputs.dense_columns import DenseColumn, DenseTally
@@ -17,7 +18,9 @@ from marigold_rec.config import Config
 from marigold_rec.config.due import Due
 from marigold_rec.config.features import FeatureSettings, SparseFeature
 from marigold_rec.transforms import FeatureTransforms
+from marigold_rec.transforms.dense import NumberKind
 from marigold_rec.transforms.feature_transforms import Transformed
+from marigold_rec.transforms.kinds import kind_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,12 @@ class InputTally:
             zip(self._config.dense_features, self._dense, strict=True)
         ):
             filled = sum(counts.get(feature.name, {}).values())
-            tally.add(_lone_column(feature, table), found.dense_BD[:, index], filled)
+            tally.add(
+                _lone_column(feature, table),
+                _numbers(feature, table),
+                found.dense_BD[:, index],
+                filled,
+            )
         for feature, tally, ids in zip(
             self._config.sparse_features, self._sparse, found.sparse, strict=True
         ):
@@ -116,6 +124,12 @@ class InputTally:
             (problems if is_all else values).append(zero_weights(weight, self._rows))
         plan = tuple(plan_findings(self._config, total_rows, world_size))
         return InputChecks(self._rows, total_rows, dense, tuple(values), tuple(problems), plan)
+
+
+def _numbers(feature: FeatureSettings, table: pa.Table) -> np.ndarray | None:
+    """float64 [rows], before the transforms; None: it is of a kind that makes no single number."""
+    kind = kind_of(feature)
+    return kind.numbers(feature, table) if issubclass(kind, NumberKind) else None
 
 
 def _lone_column(feature: FeatureSettings, table: pa.Table) -> pa.ChunkedArray | None:

@@ -17,10 +17,10 @@ import pyarrow.types as pat
 from data_pipelines.inputs.examples import Examples, where_of
 from data_pipelines.statistics.moments import Moments
 from data_pipelines.statistics.sample import PlaceSample
-from marigold_rec.config.features import DenseFeature, DenseSettings, Standardize
-from marigold_rec.transforms import float64_values, lone_array
+from marigold_rec.config.features import DenseSettings, NumberFeature, Standardize
+from marigold_rec.transforms import lone_array
 from marigold_rec.transforms.arrow_types import is_number
-from marigold_rec.transforms.dense import MAX_DENSE, dense_values
+from marigold_rec.transforms.dense import MAX_DENSE, number_values
 
 _LEAST_SPREAD = 0.01
 """From least to greatest: below, the dense part hardly sees that the column moves."""
@@ -64,22 +64,29 @@ class DenseTally:
         self._examples = Examples()
         self._large = Examples()
 
-    def add(self, column: pa.ChunkedArray | None, values_N: np.ndarray, num_filled: int) -> None:
-        """`values_N`: of the rows, all finite. `column`: None for a feature of several."""
+    def add(
+        self,
+        column: pa.ChunkedArray | None,
+        raw_N: np.ndarray | None,
+        values_N: np.ndarray,
+        num_filled: int,
+    ) -> None:
+        """`column`: None for a feature of several. `raw_N`: its numbers before the transforms; None
+        where its kind makes none. `values_N`: of the rows, all finite."""
         self._missing += num_filled
         self._moments.add(values_N.astype(np.float64))
         is_large_N = np.abs(values_N) > MAX_DENSE
         self._beyond += int(np.count_nonzero(is_large_N))
-        if column is None:
+        if raw_N is not None:
+            self._raw.add(pa.array(raw_N[np.isfinite(raw_N)]))
+        if column is None and raw_N is None:
             return
-        array = lone_array(column)
+        array = pa.array(raw_N, from_pandas=True) if column is None else lone_array(column)
         self._is_whole = pat.is_integer(array.type)
         if not (is_number(array.type) or pat.is_boolean(array.type)):
             return  # a kind that makes its number of something else, of a list say
         self._large.add(array.filter(pa.array(is_large_N)).drop_null())
         self._examples.add(array.drop_null())
-        numbers = float64_values(array)
-        self._raw.add(pa.array(numbers[np.isfinite(numbers)]))
 
     def column(self) -> DenseColumn:
         moments, rows = self._moments, self._moments.count
@@ -137,7 +144,7 @@ class DenseTally:
         if self._missing:
             raw_N = np.append(raw_N, self._feature.missing)
         feature = self._feature
-        if not isinstance(feature, DenseFeature):  # another kind has transforms of its own
+        if not isinstance(feature, NumberFeature):  # another kind has transforms of its own
             return "bring it to size"
         for changed in _candidates(feature, raw_N):
             if np.abs(_transformed(changed, raw_N)).max() <= MAX_DENSE:
@@ -159,7 +166,7 @@ def _times(raw_N: np.ndarray) -> str | None:
     return None
 
 
-def _candidates(feature: DenseFeature, raw_N: np.ndarray) -> Iterator[DenseFeature]:
+def _candidates(feature: NumberFeature, raw_N: np.ndarray) -> Iterator[NumberFeature]:
     """From the mildest change to the last resort."""
     plain = feature.model_copy(update={"standardize": None})
     yield _standardized(plain, raw_N)
@@ -174,7 +181,7 @@ def _candidates(feature: DenseFeature, raw_N: np.ndarray) -> Iterator[DenseFeatu
         yield plain.model_copy(update={"clip": ends, "standardize": found})
 
 
-def _standardized(feature: DenseFeature, raw_N: np.ndarray) -> DenseFeature:
+def _standardized(feature: NumberFeature, raw_N: np.ndarray) -> NumberFeature:
     x_N = _transformed(feature, raw_N)
     std = float(x_N.std())
     if std == 0:
@@ -183,11 +190,11 @@ def _standardized(feature: DenseFeature, raw_N: np.ndarray) -> DenseFeature:
     return feature.model_copy(update={"standardize": wanted})
 
 
-def _transformed(feature: DenseFeature, raw_N: np.ndarray) -> np.ndarray:
-    return dense_values(feature, pa.array(raw_N))[0]
+def _transformed(feature: NumberFeature, raw_N: np.ndarray) -> np.ndarray:
+    return number_values(feature, raw_N)[0]
 
 
-def _settings(old: DenseFeature, new: DenseFeature) -> Iterator[str]:
+def _settings(old: NumberFeature, new: NumberFeature) -> Iterator[str]:
     """What to write into the config."""
     if new.transform != old.transform:
         yield f"transform: {new.transform}"

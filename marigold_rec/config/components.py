@@ -28,6 +28,7 @@ FEATURES = {
     "vocab": "marigold_rec.transforms.vocabulary:Vocab",
     "cross": "marigold_rec.transforms.crosses:Cross",
     "dense": "marigold_rec.transforms.dense:Dense",
+    "overlap": "marigold_rec.transforms.overlaps:Overlap",
 }
 ENCODERS = {
     "mean": "models.encoders.mean:MeanEncoder",

@@ -235,10 +235,9 @@ class DenseSettings(FeatureSettings):
     """Takes the place of null and NaN (raw units)."""
 
 
-class DenseFeature(DenseSettings, OneColumn):
-    """A number fed to the dense part: fill missing, then log1p, then clip, then standardize."""
+class NumberFeature(DenseSettings):
+    """The base of the kinds that make one number: fill missing, log1p, clip, then standardize."""
 
-    kind: Literal["dense"]
     transform: Literal["none", "log1p"] = "none"
     """log1p: sign(x) log(1+|x|)."""
     clip: tuple[float, float] | None = None
@@ -247,7 +246,13 @@ class DenseFeature(DenseSettings, OneColumn):
     """(x - mean) / std, applied last."""
 
     @model_validator(mode="after")
-    def _clip_ordered(self) -> DenseFeature:
+    def _clip_ordered(self) -> Self:
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             raise ValueError(f"clip must rise: {self.clip[0]:g} is not below {self.clip[1]:g}")
         return self
+
+
+class DenseFeature(NumberFeature, OneColumn):
+    """A column's number, fed to the dense part."""
+
+    kind: Literal["dense"]

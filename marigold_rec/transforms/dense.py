@@ -1,12 +1,18 @@
-"""`dense`: a number -> float32, filled, then log1p, then clipped, then standardized."""
+"""Kinds that make one number, and `dense`, whose number is its column's.
+
+number -> filled, then log1p, then clipped, then standardized, then float32
+"""
 
 from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from marigold_rec.config.features import DenseFeature
+from marigold_rec.config.features import DenseFeature, NumberFeature
 from marigold_rec.transforms.arrow_types import is_number
 from marigold_rec.transforms.columns import float64_values, lone_array
 from marigold_rec.transforms.kinds import ColumnKind, DenseKind
@@ -16,16 +22,14 @@ MAX_DENSE = 10.0
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def dense_values(
-    feature: DenseFeature, column: pa.ChunkedArray | pa.Array
-) -> tuple[np.ndarray, dict[str, int]]:
-    """float64 [N], all finite, and the counts of what was filled.
+def number_values(feature: NumberFeature, raw_N: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """float64 [N], all finite, and the counts of what was filled, of float64 numbers.
 
-    Null and NaN count as `missing`; infinities and numbers beyond float32 count as `non_finite`.
-    Both take the value `feature.missing`. Computed in float64, so that the result after rounding to
-    float32 does not depend on the machine's vector library.
+    NaN (and null, before) counts as `missing`; infinities and numbers beyond float32 count as
+    `non_finite`. Both take the value `feature.missing`. Computed in float64, so that the result
+    after rounding to float32 does not depend on the machine's vector library.
     """
-    x_N = float64_values(lone_array(column))
+    x_N = raw_N
     counts: dict[str, int] = {}
     good = np.abs(x_N) <= _FLOAT32_MAX
     num_bad = len(x_N) - int(np.count_nonzero(good))
@@ -42,7 +46,20 @@ def dense_values(
     return x_N, {name: count for name, count in counts.items() if count}
 
 
-class Dense(ColumnKind, DenseKind):
+class NumberKind(DenseKind):
+    """Makes one number of what it reads."""
+
+    @staticmethod
+    @abstractmethod
+    def numbers(feature: Any, table: pa.Table) -> np.ndarray:
+        """float64 [N], before the transforms; NaN where it is missing."""
+
+    @classmethod
+    def values(cls, feature: Any, table: pa.Table) -> tuple[np.ndarray, dict[str, int]]:
+        return number_values(feature, cls.numbers(feature, table))
+
+
+class Dense(ColumnKind, NumberKind):
     """`kind: dense`."""
 
     Settings = DenseFeature
@@ -60,5 +77,5 @@ class Dense(ColumnKind, DenseKind):
         return pa.float64()
 
     @staticmethod
-    def values(feature: DenseFeature, table: pa.Table) -> tuple[np.ndarray, dict[str, int]]:
-        return dense_values(feature, table.column(feature.source))
+    def numbers(feature: DenseFeature, table: pa.Table) -> np.ndarray:
+        return float64_values(lone_array(table.column(feature.source)))

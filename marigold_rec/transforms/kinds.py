@@ -65,9 +65,9 @@ class SparseKind(FeatureKind):
 class DenseKind(FeatureKind):
     """Values become a number of the dense part."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def values(feature: Any, table: pa.Table) -> tuple[np.ndarray, dict[str, int]]:
+    def values(cls, feature: Any, table: pa.Table) -> tuple[np.ndarray, dict[str, int]]:
         """float64 [N], all finite, and the counts of what was filled or replaced, by name."""
 
 

@@ -23,6 +23,8 @@ KINDS: list[dict[str, Any]] = [
                                               "boundaries": [0]}],
         "rows": 1009,
     },
+    {"name": "near", "kind": "overlap", "item": "item", "list": "seen", "gives": "nearest",
+     "missing": 60, "transform": "log1p"},
 ]  # fmt: skip
 
 

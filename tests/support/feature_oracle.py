@@ -152,7 +152,7 @@ def _table_row(feature: Any, value: Any, rows: int) -> int | None:
 
 
 def _dense(feature: Any, record: dict[str, Any]) -> float:
-    value = record[feature.source]
+    value = _recency(feature, record) if feature.kind == "overlap" else record[feature.source]
     x = feature.missing if value is None or not math.isfinite(value) else float(value)
     if feature.transform == "log1p":
         x = math.copysign(float(np.log1p(abs(x))), x)
@@ -161,6 +161,11 @@ def _dense(feature: Any, record: dict[str, Any]) -> float:
     if feature.standardize:
         x = (x - feature.standardize.mean) / feature.standardize.std
     return _f32(x)
+
+
+def _recency(feature: Any, record: dict[str, Any]) -> float:
+    ids = [i for i in record[feature.list] or [] if i is not None]
+    return 1 / (ids.index(record[feature.item]) + 1) if record[feature.item] in ids else 0.0
 
 
 def _label(task: Task, record: dict[str, Any]) -> float | None:

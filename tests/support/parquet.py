@@ -44,6 +44,7 @@ FEATURES: list[dict[str, Any]] = [
     },
     {"name": "count", "kind": "dense", "transform": "log1p"},
     {"name": "flag", "kind": "dense"},
+    {"name": "again", "kind": "overlap", "item": "item", "list": "seen", "gives": "recency"},
 ]
 
 TASKS: list[dict[str, Any]] = [

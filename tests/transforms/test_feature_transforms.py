@@ -70,7 +70,7 @@ def test_chunks_slices_and_dictionaries_change_nothing():
 def test_no_rows_are_legal():
     found = transforms_of(log_config())(click_log(5).slice(0, 0))
     assert found.num_rows == 0
-    assert found.dense_BD.shape == (0, 4)
+    assert found.dense_BD.shape == (0, 5)
     assert found.counts == {}
 
 

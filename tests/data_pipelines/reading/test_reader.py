@@ -83,13 +83,15 @@ def test_batches_have_one_shape(log: tuple[str, pa.Table]):
         assert batch.sparse.stride() == 9
         assert batch.sparse.values().dtype == torch.int64
         assert batch.sparse.lengths().dtype == torch.int32
-        assert batch.sparse.keys() == [f["name"] for f in FEATURES if f["kind"] != "dense"]
+        assert batch.sparse.keys() == [
+            f["name"] for f in FEATURES if f["kind"] not in ("dense", "overlap")
+        ]
         # What the exchange of ids uses is given, and right.
         given_sums = batch.sparse.length_per_key()
         sums = batch.sparse.lengths().view(len(given_sums), 9).sum(1)
         assert given_sums == sums.tolist()
         assert sum(given_sums) == len(batch.sparse.values())
-        assert batch.dense_BD.shape == (9, 4)
+        assert batch.dense_BD.shape == (9, 5)
         assert batch.dense_BD.dtype == torch.float32
         assert batch.labels_BT.shape == batch.observed_BT.shape == (9, len(TASKS))
         assert batch.weights_B.shape == (9,)
