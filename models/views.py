@@ -1,4 +1,4 @@
-"""What each output may read of the joined input, and which experts it may use therefore.
+"""Says which columns of the joined input each output may read, and so which experts it may use.
 
 A feature can be kept from a task (features[].tasks): its values don't reach the task's prediction,
 and the task's gradient doesn't reach its table. Outputs that read the same columns share a view.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Views:
-    """The distinct sets of columns among the outputs', in the order of the first output of each."""
+    """Numbers the distinct sets of columns among the outputs', by the first output of each."""
 
     def __init__(self, reads_OJ: Tensor | None, num_outputs: int) -> None:
         """`reads_OJ` (bool): what each output reads; None: each reads all."""
