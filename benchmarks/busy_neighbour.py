@@ -26,7 +26,8 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
-from jobs.processes.machine import commit, describe_cpu, num_cores  # noqa: E402
+from jobs.processes.machine import num_cores  # noqa: E402
+from jobs.processes.provenance import commit, describe_cpu  # noqa: E402
 from marigold_rec.waiting_threads import SPIN_COUNT  # noqa: E402
 
 _BATCH_SIZE = 2048

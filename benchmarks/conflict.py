@@ -40,7 +40,8 @@ from conflict_data import (  # noqa: E402
 )
 from conflict_report import SINGLE, write_report  # noqa: E402
 
-from jobs.processes.machine import commit, describe_cpu, run_environment  # noqa: E402
+from jobs.processes.machine import run_environment  # noqa: E402
+from jobs.processes.provenance import commit, describe_cpu  # noqa: E402
 from jobs.training.run import train_and_evaluate  # noqa: E402
 from marigold_rec.config import Config, config_hash, load_config  # noqa: E402
 from marigold_rec.config.tasks import DurationTask  # noqa: E402

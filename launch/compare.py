@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobs.entrypoint.exit_codes import exit_with
+from marigold_rec.atomic_io import write_together
 from marigold_rec.errors import EXIT_DONE, ConfigError
 from marigold_rec.metrics import metric_of
 from marigold_rec.reporting.comparison import (
@@ -24,7 +25,6 @@ from marigold_rec.reporting.comparison import (
 )
 from marigold_rec.reporting.runs import read_run
 from marigold_rec.reporting.wording import NOTHING, number, shown, signed
-from marigold_rec.reporting.write import write_whole
 
 _LONGEST_LABEL = 48
 
@@ -55,7 +55,8 @@ def _parse_arguments() -> argparse.Namespace:
 def _write(found: Comparison, out: Path) -> None:
     texts = {"compare.md": comparison_markdown(found), "compare.html": comparison_html(found)}
     try:
-        write_whole(out, texts)
+        out.mkdir(parents=True, exist_ok=True)
+        write_together(out, texts)
     except OSError as error:
         raise ConfigError(
             f"--out {out}: can't write there ({error}); choose another folder"

@@ -19,8 +19,8 @@ from marigold_rec.errors import MarigoldError
 def main() -> int:
     arguments = parse_arguments(__doc__ or "")
     # Imported late: these import torch and TorchRec, and a typo should fail without them.
-    from jobs.assembly.checkpoints import peek_config
     from jobs.entrypoint.entrypoint import exit_on_error
+    from jobs.evaluation.checkpoints import peek_config
     from jobs.evaluation.run import evaluate_checkpoint
     from marigold_rec.training import start_logging
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from data_pipelines.arguments import split_dates, split_parser
 from data_pipelines.profile.split import profile_split
+from marigold_rec.atomic_io import write_atomically
 from marigold_rec.config import load_config
 from marigold_rec.errors import EXIT_DONE, ConfigError, MarigoldError
 
@@ -34,11 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    partial = file.with_name(f".{file.name}.tmp")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(file)
+        write_atomically(file, text)
     except OSError as error:
         raise ConfigError(f"--out: can't write {file} ({error.strerror})") from error
 

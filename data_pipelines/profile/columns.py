@@ -14,7 +14,7 @@ import pyarrow.types as pat
 from data_pipelines.statistics.distinct import DistinctCount
 from data_pipelines.statistics.moments import Moments
 from data_pipelines.statistics.sample import PlaceSample
-from marigold_rec.gating.profile import ColumnProfile, Numbers, Role, Values
+from marigold_rec.profile import ColumnProfile, Numbers, Role, Values
 from marigold_rec.transforms.arrow_types import is_list
 from marigold_rec.transforms.columns import float64_values, int64_bits, lone_array
 from marigold_rec.transforms.hashing import mix64, stable_hash

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines.statistics.distinct import DistinctCount
-from marigold_rec.gating.profile import Content
+from marigold_rec.profile import Content
 from marigold_rec.transforms.hashing import mix64
 
 NUM_HASHES = 256

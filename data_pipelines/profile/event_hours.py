@@ -12,7 +12,7 @@ import pyarrow.types as pat
 from data_pipelines.catalog.listing import Dates
 from data_pipelines.labels.due import times_of
 from data_pipelines.labels.event_time import is_time
-from marigold_rec.gating.profile import EventHours
+from marigold_rec.profile import EventHours
 from marigold_rec.transforms import lone_array
 
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000

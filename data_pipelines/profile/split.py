@@ -15,8 +15,8 @@ from data_pipelines.profile.event_hours import EventHoursTally, event_hours_tall
 from data_pipelines.profile.labels import LabelTally, label_tallies
 from marigold_rec.config import Config
 from marigold_rec.errors import DataError
-from marigold_rec.gating.profile import Profile, Role
 from marigold_rec.parquet.path_columns import complete
+from marigold_rec.profile import Profile, Role
 from marigold_rec.transforms import plain_type
 from marigold_rec.transforms.kinds import kind_of
 

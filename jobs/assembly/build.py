@@ -18,6 +18,7 @@ from data_pipelines.reading.reader import ParquetReader
 from jobs.assembly.data_root import split_root
 from jobs.assembly.log_once import LogOnce
 from marigold_rec.balancing import build_balancer
+from marigold_rec.checkpoint import Found
 from marigold_rec.config import Config, Table
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.distributed import Ranks, on_first_rank
@@ -25,7 +26,7 @@ from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.network import NetworkLayout
 from marigold_rec.sharding import plan_sharding, shard_model
 from marigold_rec.training import LOGGER, Objective, TrainModule
-from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_night_bits
+from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_night_bits, read_row_bits
 from models import build_embeddings, build_network
 
 
@@ -165,6 +166,13 @@ def build_model(config: Config, ranks: Ranks) -> BuiltModel:
     # From here on each rank draws dropout masks of its own.
     torch.manual_seed(config.run.seed + 1 + ranks.rank)
     return BuiltModel(model, objective, plan, tables)
+
+
+def admitted_rows(found: Found, config: Config) -> dict[str, RowBits]:
+    """Reads the rows that the checkpoint's training admitted, by table; empty: all rows."""
+    if ADMITTED_NAME not in found.manifest.files:
+        return {}
+    return read_row_bits(found.folder / ADMITTED_NAME, config.tables)
 
 
 def network_layout(config: Config) -> NetworkLayout:

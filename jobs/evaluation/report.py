@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipelines.catalog.split import Catalog
-from jobs.assembly.checkpoints import run_folder_of
+from jobs.evaluation.checkpoints import run_folder_of
 from jobs.evaluation.clusters import cluster_codes, null_warnings, slicings_of
 from jobs.evaluation.memory import enough_memory
 from jobs.evaluation.scoring import Scored
 from jobs.evaluation.training_log import training_log
-from jobs.processes.machine import commit
+from jobs.processes.provenance import commit
 from marigold_rec.analysis.evaluation import Settings, judge
 from marigold_rec.analysis.report import Data, Model, Report, TaskReport
 from marigold_rec.analysis.score_files import ScoreFiles

@@ -11,13 +11,13 @@ from typing import cast
 from data_pipelines.catalog.split import Catalog
 from data_pipelines.preflight.evaluation_columns import columns_of
 from jobs.assembly.build import find_eval_data, find_train_files
-from jobs.assembly.checkpoints import evaluated_config, open_checkpoint
 from jobs.assembly.log_once import LogOnce
 from jobs.entrypoint.exit_codes import rank_from_env
 from jobs.evaluation.arguments import EvaluateArguments
+from jobs.evaluation.checkpoints import evaluated_config
 from jobs.evaluation.report import ScoredModel, make_report
 from jobs.evaluation.scoring import score
-from marigold_rec.checkpoint import Found
+from marigold_rec.checkpoint import Found, open_checkpoint
 from marigold_rec.config import Config
 from marigold_rec.distributed import Ranks, on_first_rank, start_ranks
 from marigold_rec.errors import EXIT_DONE, ConfigError, DataError

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from data_pipelines.catalog.split import Catalog
 from data_pipelines.reading.reader import ParquetReader
-from jobs.assembly.build import build_model
-from jobs.assembly.checkpoints import admitted_rows
+from jobs.assembly.build import admitted_rows, build_model
 from marigold_rec.checkpoint import CheckpointStore, Found
 from marigold_rec.config import Config
 from marigold_rec.distributed import Ranks, on_first_rank

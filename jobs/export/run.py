@@ -10,14 +10,13 @@ from torch import Tensor
 
 from data_pipelines.catalog.split import schema_hash
 from data_pipelines.synthetic.storage import log_name
-from jobs.assembly.build import find_train_files
-from jobs.assembly.checkpoints import admitted_rows, open_checkpoint
+from jobs.assembly.build import admitted_rows, find_train_files
 from jobs.assembly.data_root import names_no_log
 from jobs.assembly.log_once import LogOnce
 from jobs.export.arguments import ExportArguments
 from jobs.export.dense import export_dense
 from jobs.export.outputs import outputs_of
-from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
+from marigold_rec.checkpoint import CheckpointStore, Found, config_differences, open_checkpoint
 from marigold_rec.config import Config, Table
 from marigold_rec.config.loading import config_from
 from marigold_rec.distributed import start_ranks

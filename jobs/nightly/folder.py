@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from jobs.nightly.atomic_io import read_json, write_atomically
 from jobs.nightly.plan import Model, NightlyPlan
+from marigold_rec.atomic_io import read_json, write_atomically
 from marigold_rec.errors import CheckpointError
 from marigold_rec.record import Record
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.nightly.atomic_io import read_json, write_atomically
 from jobs.nightly.day_profiles import DayProfiles
 from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.plan import NightlyPlan, days_between
 from marigold_rec.analysis.report import Report
+from marigold_rec.atomic_io import read_json, write_atomically
 from marigold_rec.config import Config
 from marigold_rec.errors import CheckpointError
 from marigold_rec.gating import Verdict, judge_data, judge_night, verdict_html

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.nightly.atomic_io import write_atomically
 from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.partitions import Day, Partitions
 from jobs.nightly.plan import NightlyPlan, days_between
+from marigold_rec.atomic_io import write_atomically
 from marigold_rec.record import Record
 
 LOGGER = logging.getLogger("marigold_rec")

@@ -7,12 +7,12 @@ load.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.plan import Model, NightlyPlan
 from marigold_rec.errors import CheckpointError
+from marigold_rec.file_entry import file_sha256
 
 # Not imported from their modules: those import torch, and `--status` should not wait for it.
 _MANIFEST, _ARTEFACT = "manifest.json", "artefact.json"
@@ -72,6 +72,6 @@ def artefact_digest(folder: NightlyFolder) -> str | None:
 
 def _digest(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return file_sha256(file)
     except OSError as error:
         raise CheckpointError(f"{file}: can't be read ({error.strerror})") from error

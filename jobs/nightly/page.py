@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.nightly.atomic_io import read_json, write_atomically
 from jobs.nightly.folder import NightlyFolder, nightly_folders
 from jobs.nightly.gate import read_verdict
 from jobs.nightly.late_files import late_days
@@ -15,6 +14,7 @@ from jobs.nightly.publishing import Published
 from jobs.nightly.recalibration import read_recalibration
 from jobs.nightly.rows import describe_facts, read_facts
 from marigold_rec.analysis.report import Report
+from marigold_rec.atomic_io import read_json, write_atomically
 from marigold_rec.config.life_cycle import LifeCycleConfig
 from marigold_rec.errors import CheckpointError
 from marigold_rec.reporting.night import NightSummary, NightView, night_html

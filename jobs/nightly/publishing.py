@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from jobs.nightly.atomic_io import link_atomically, read_json, write_atomically
 from jobs.nightly.folder import NightlyFolder, nightly_folders
 from jobs.nightly.models import artefact_digest, require_same
 from jobs.nightly.plan import Model
+from marigold_rec.atomic_io import link_atomically, read_json, write_atomically
 from marigold_rec.errors import CheckpointError, ConfigError
 from marigold_rec.record import Record
 

@@ -14,10 +14,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from jobs.nightly.atomic_io import read_json, write_atomically
 from jobs.nightly.folder import NightlyFolder, nightly_folders
 from jobs.nightly.plan import ONE_DAY, Day, Days, NightlyPlan
 from marigold_rec.analysis.report import Report
+from marigold_rec.atomic_io import read_json, write_atomically
 from marigold_rec.config.nightly import RecalibrationConfig
 from marigold_rec.config.tasks import Task, logit_offset_of
 from marigold_rec.record import Record

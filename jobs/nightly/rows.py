@@ -14,7 +14,6 @@ and of those before it, as far as the log still has them.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,10 +21,10 @@ from pathlib import Path
 
 from data_pipelines.id_counts.row_history import LifeCycleDecision, RowCounter, RowHistory
 from data_pipelines.id_counts.seen_rows import seen_rows
-from jobs.nightly.atomic_io import fsync_folder, read_json
 from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.partitions import Partitions
 from jobs.nightly.plan import Days, NightlyPlan, days_between
+from marigold_rec.atomic_io import fsync, read_json
 from marigold_rec.config import Config, load_config
 from marigold_rec.config.life_cycle import TableLifeCycle
 from marigold_rec.errors import ConfigError
@@ -196,9 +195,8 @@ def _write(
     (partial / FACTS_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     write_file_list(partial)
     for file in partial.iterdir():
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-    fsync_folder(partial)
+        fsync(file)
+    fsync(partial)
     fault_hook("rows:written")
     partial.rename(folder.rows)
-    fsync_folder(folder.path)
+    fsync(folder.path)

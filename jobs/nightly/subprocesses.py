@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, STDOUT, Popen
+from subprocess import PIPE, Popen
 from typing import BinaryIO
 
-from jobs.processes.machine import ROOT
-from jobs.processes.parents import terminate_with_parent
+from jobs.processes.provenance import ROOT
+from jobs.processes.torchrun import first_error, start, stop, torchrun
 from marigold_rec import errors
 from marigold_rec.config.nightly import NightlyConfig
 from marigold_rec.errors import EXIT_OTHER, MarigoldError, StoppedError
 
-# torchrun gives its ranks 30 s from a signal on to save and leave.
-_EXIT_TIMEOUT_S = 60.0
 _POLL_S = 0.2
-# torchrun's own report, at the end, only says that a rank has failed.
-_ERROR = re.compile(
-    r"^(?:\[rank\d+\]: ?)?(?!torch\.distributed\.elastic)(?:[\w.]+\.)?(\w+Error): (.*)$"
-)
 
 
 class StageFailedError(MarigoldError):
@@ -44,11 +35,7 @@ def launcher(config: NightlyConfig, *, max_restarts: int = 0) -> list[str]:
     """Returns the words of the command line, before the script's path, that run it on all ranks."""
     if config.launcher:
         return list(config.launcher)
-    return [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", str(config.ranks or num_gpus() or 1),
-        "--max-restarts", str(max_restarts),
-    ]  # fmt: skip
+    return torchrun(config.ranks or num_gpus() or 1, max_restarts=max_restarts)
 
 
 def num_gpus() -> int:
@@ -79,19 +66,13 @@ def run_stage(
         log.write(f"$ {' '.join(command)}\n".encode())
         log.flush()
         begin = log.tell()
-        process = Popen(
-            command,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            # Out of reach of the terminal's Ctrl-C, which would reach torchrun and its ranks twice.
-            start_new_session=True,
-            # A killed nightly run must not leave a training behind that writes into its folder.
-            preexec_fn=terminate_with_parent(),
-        )
+        process = start(command, PIPE)
         copying = threading.Thread(target=_copy, args=(process, log), daemon=True)
         copying.start()
-        _wait(process, is_stopped)
+        while process.poll() is None:
+            time.sleep(_POLL_S)
+            if is_stopped():
+                stop([process])
         copying.join(timeout=5.0)
     if is_stopped():
         raise StoppedError(
@@ -127,27 +108,13 @@ def _copy(process: Popen[bytes], log: BinaryIO) -> None:
                 log.flush()
 
 
-def _wait(process: Popen[bytes], is_stopped: Callable[[], bool]) -> None:
-    """Waits for the end; after a signal sends SIGTERM, and SIGKILL after a while."""
-    until: float | None = None
-    while process.poll() is None:
-        time.sleep(_POLL_S)
-        if is_stopped() and until is None:
-            process.send_signal(signal.SIGTERM)
-            until = time.monotonic() + _EXIT_TIMEOUT_S
-        if until is not None and time.monotonic() > until:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 def _failure(name: str, code: int, log_file: Path, begin: int) -> StageFailedError:
     """Makes the error from the first of our errors in the log, which says more than torchrun's
     report at its end."""
     with log_file.open("rb") as file:
         file.seek(begin)
-        lines = file.read().decode(errors="replace").splitlines()
-    found = next((match for match in map(_ERROR.match, lines) if match is not None), None)
-    what = f"{found[1]}: {found[2]}" if found else f"ended with code {code}"
-    kind = getattr(errors, found[1], None) if found else None
+        found = first_error(file.read().decode(errors="replace"))
+    what = found[1] if found else f"ended with code {code}"
+    kind = getattr(errors, found[0], None) if found else None
     exit_code = kind.exit_code if isinstance(kind, type) and issubclass(kind, MarigoldError) else 0
     return StageFailedError(f"stage {name} failed: {what}\nsee {log_file}", exit_code or EXIT_OTHER)

@@ -6,37 +6,23 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from subprocess import Popen
 
-from jobs.processes.machine import (
-    ROOT,
-    commit,
-    describe_cpu,
-    run_environment,
-    threads_per_rank,
-)
-from jobs.processes.parents import terminate_with_parent
+from jobs.processes.machine import run_environment, threads_per_rank
+from jobs.processes.provenance import ROOT, commit, describe_cpu
 from jobs.processes.signals import catch_stop_signals
+from jobs.processes.torchrun import first_error, start, stop, torchrun
 from jobs.studies.plan import Plan
 from jobs.studies.trials import Trial
 
 _POLL_S = 0.2
-# torchrun gives its ranks 30 s from a signal on to save and leave.
-_FOR_CHILDREN_S = 60.0
 # So many failures without a success are no balancer's fault.
 _HOPELESS = 3
-_ERROR = re.compile(
-    # torchrun's own account, at the end, only says that a rank has failed.
-    r"^(?:\[rank\d+\]: ?)?((?!torch\.distributed\.elastic)[\w.]*(?:Error|Exception)\b.*)$",
-    re.MULTILINE,
-)
 
 
 @dataclass
@@ -55,7 +41,7 @@ class Progress:
 @dataclass(frozen=True)
 class _Child:
     trial: Trial
-    process: subprocess.Popen[bytes]
+    process: Popen[bytes]
     started: float
     """Wall-clock time, like the times of files."""
     commit: str | None
@@ -87,7 +73,8 @@ def run_trials(plan: Plan, trials: Sequence[Trial], jobs: int, command: str) -> 
                 break
             time.sleep(_POLL_S)
             if signals:
-                _stop(running)
+                print(f"stopping {len(running)} runs: waiting for them to save ...", flush=True)
+                stop([child.process for child in running])
             for child in [c for c in running if c.process.poll() is not None]:
                 running.remove(child)
                 _finish(child, about, progress, is_stopping=bool(signals))
@@ -99,24 +86,14 @@ def run_trials(plan: Plan, trials: Sequence[Trial], jobs: int, command: str) -> 
 
 def _start(trial: Trial, ranks: int, threads: int) -> _Child:
     with trial.log_file.open("wb") as log:
-        process = subprocess.Popen(
-            _command(trial, ranks, threads),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=run_environment(os.environ),
-            # Out of reach of the terminal's Ctrl-C, which would reach torchrun and its ranks twice.
-            start_new_session=True,
-            preexec_fn=terminate_with_parent(),
-        )
+        process = start(_command(trial, ranks, threads), log, run_environment(os.environ))
     return _Child(trial, process, time.time(), commit())
 
 
 def _command(trial: Trial, ranks: int, threads: int) -> list[str]:
     can_resume = trial.summary().get("status") == "stopped" and trial.has_same_settings()
     return [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", str(ranks), str(ROOT / "launch/train.py"),
+        *torchrun(ranks), str(ROOT / "launch/train.py"),
         "--config", str(trial.config_file),
         "--resume", "auto" if can_resume else "never",
         f"distributed.threads_per_rank={threads}",
@@ -147,8 +124,8 @@ def _find_reason(child: _Child) -> str:
     if is_new and (error := trial.summary().get("error")):
         return str(error)
     text = trial.log_file.read_text(encoding="utf-8", errors="replace")
-    if (found := _ERROR.search(text)) is not None:
-        return found[1]
+    if (error := first_error(text)) is not None:
+        return error[1]
     if (found := re.search(r"Signal \d+ \(SIG\w+\)", text)) is not None:
         return f"a rank was killed: {found[0]}"
     return f"ended with code {child.process.returncode}"
@@ -179,19 +156,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
-
-
-def _stop(running: list[_Child]) -> None:
-    """Asks the children to save and exit; kills those that have not exited after a while."""
-    print(f"stopping {len(running)} runs: waiting for them to save ...", flush=True)
-    for child in running:
-        if child.process.poll() is None:
-            child.process.send_signal(signal.SIGTERM)
-    patience = time.monotonic() + _FOR_CHILDREN_S
-    for child in running:
-        try:
-            child.process.wait(max(0.0, patience - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            # The session's group: torchrun and, unless they left it, its ranks.
-            os.killpg(child.process.pid, signal.SIGKILL)
-            child.process.wait()

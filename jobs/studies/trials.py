@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.studies.plan import Plan
+from marigold_rec.atomic_io import write_atomically
 from marigold_rec.config import Config, dump_config, load_config
 from marigold_rec.errors import ConfigError
 
@@ -55,9 +56,7 @@ class Trial:
 
     def write_config(self, config: Config) -> None:
         self.config_file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.config_file.with_suffix(".tmp")
-        temporary.write_text(dump_config(self.config(config)), encoding="utf-8")
-        temporary.rename(self.config_file)
+        write_atomically(self.config_file, dump_config(self.config(config)))
 
     def summary(self) -> dict[str, Any]:
         """Reads the run's summary.json; {} when there is none."""

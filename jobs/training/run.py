@@ -19,11 +19,10 @@ from jobs.assembly.build import (
     network_layout,
     train_reader,
 )
-from jobs.assembly.checkpoints import open_checkpoint
 from jobs.entrypoint.run_folder import lock_folder, move_aside, run_folder
 from jobs.training.metric_table import metric_lines
 from jobs.training.summary import Summary
-from marigold_rec.checkpoint import CheckpointStore, Found, config_differences
+from marigold_rec.checkpoint import CheckpointStore, Found, config_differences, open_checkpoint
 from marigold_rec.checkpoint.mirror import refuse_taken_mirror
 from marigold_rec.config import Config, config_hash, dump_config
 from marigold_rec.config.components import component_name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marigold_rec.checkpoint.locks import shared_lock
-from marigold_rec.checkpoint.manifest import Manifest, read_manifest
+from marigold_rec.checkpoint.manifest import MANIFEST_NAME, Manifest, read_manifest
 from marigold_rec.checkpoint.mirror import Mirror
 from marigold_rec.checkpoint.retention import checkpoint_folders, folder_name
 from marigold_rec.errors import CheckpointError
@@ -58,3 +58,16 @@ def newest_good(root: Path, mirror: Mirror | None = None, keep: int = 1) -> Foun
             + "\nuse --resume never to start again"
         )
     return None
+
+
+def open_checkpoint(path: Path) -> Found:
+    """Finds and verifies a checkpoint; reads every byte. Raises CheckpointError if none is good."""
+    if (path / MANIFEST_NAME).exists():
+        return Found(path, read_manifest(path), ())
+    found = newest_good(path / "checkpoints") if (path / "checkpoints").is_dir() else None
+    if found is None:
+        raise CheckpointError(
+            f"{path}: no checkpoint; expected a run's folder with checkpoints/step-..., or one of "
+            f"those step-... folders with its {MANIFEST_NAME}"
+        )
+    return found

@@ -7,7 +7,6 @@ that vouches for itself (`sealed.py`).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from marigold_rec.batch import Cursor
 from marigold_rec.errors import CheckpointError
+from marigold_rec.file_entry import FileEntry, file_entry
 from marigold_rec.record import Record
 from marigold_rec.sealed import sealed, unsealed
 
@@ -23,11 +23,6 @@ FORMAT = 2
 _STEP_FOLDER = re.compile(r"^step-(\d{9})$")
 # A manifest grows with the number of ranks, by some hundred bytes for each.
 _MOST_MANIFEST_BYTES = 1 << 26
-
-
-class FileEntry(Record):
-    bytes: int
-    sha256: str
 
 
 class Manifest(Record):
@@ -69,15 +64,6 @@ class Manifest(Record):
     def rows_per_step(self) -> int:
         """Of all ranks together."""
         return self.world_size * self.batch_size
-
-
-def file_entry(path: Path) -> FileEntry:
-    """Size and sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return FileEntry(bytes=path.stat().st_size, sha256=digest.hexdigest())
 
 
 def read_manifest(folder: Path) -> Manifest:

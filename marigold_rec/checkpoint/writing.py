@@ -6,7 +6,6 @@ nothing; the earlier checkpoints stay as they were either way.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
+from marigold_rec.atomic_io import fsync
 from marigold_rec.checkpoint.dcp_metadata import METADATA_NAME
 from marigold_rec.checkpoint.manifest import (
     MANIFEST_NAME,
@@ -140,7 +140,7 @@ def write_manifest(temporary: Path, manifest: Manifest) -> None:
 def sync_all(folder: Path) -> None:
     """Files and folder are on the disk when this returns."""
     for path in (*folder.iterdir(), folder):
-        _sync(path)
+        fsync(path)
 
 
 def make_visible(temporary: Path, final: Path) -> None:
@@ -153,7 +153,7 @@ def make_visible(temporary: Path, final: Path) -> None:
         if replaced is not None:
             replaced.rename(final)
         raise
-    _sync(final.parent)
+    fsync(final.parent)
     if replaced is not None:
         shutil.rmtree(replaced, ignore_errors=True)
 
@@ -243,11 +243,3 @@ def _gathered(
     all_ranks: list[dict[str, FileEntry]] = [{} for _ in range(group.size())]
     dist.all_gather_object(all_ranks, mine, group=group)
     return {name: entry for entries in all_ranks for name, entry in entries.items()}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

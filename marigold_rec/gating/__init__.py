@@ -2,8 +2,8 @@
 
 from marigold_rec.gating.judge import judge_data, judge_night
 from marigold_rec.gating.page import verdict_html, verdict_markdown
-from marigold_rec.gating.profile import Profile
 from marigold_rec.gating.verdict import Check, Verdict
+from marigold_rec.profile import Profile
 
 __all__ = [
     "Check",

@@ -7,8 +7,8 @@ from statistics import median
 
 from marigold_rec.config.gate import DataLimits
 from marigold_rec.gating.nights import nights_alike
-from marigold_rec.gating.profile import ColumnProfile, Profile
 from marigold_rec.gating.verdict import Check, limited, stated
+from marigold_rec.profile import ColumnProfile, Profile
 from marigold_rec.reporting.wording import shown
 from marigold_rec.transforms import same_meaning
 

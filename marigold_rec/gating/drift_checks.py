@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from marigold_rec.config.gate import DriftLimits
 from marigold_rec.gating.data_checks import is_constant
-from marigold_rec.gating.profile import ColumnProfile, Profile
 from marigold_rec.gating.psi import numbers_psi, values_psi
 from marigold_rec.gating.verdict import Check, limited, stated
+from marigold_rec.profile import ColumnProfile, Profile
 from marigold_rec.reporting.wording import shown
 from marigold_rec.transforms import same_meaning
 

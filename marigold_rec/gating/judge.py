@@ -15,9 +15,9 @@ from marigold_rec.gating.label_checks import label_checks
 from marigold_rec.gating.nights import nights_before
 from marigold_rec.gating.own_day_checks import own_day_checks
 from marigold_rec.gating.plausible_checks import plausible_checks
-from marigold_rec.gating.profile import Profile
 from marigold_rec.gating.score_checks import score_checks
 from marigold_rec.gating.verdict import Check, Verdict, stated
+from marigold_rec.profile import Profile
 from marigold_rec.reporting.wording import shown
 
 

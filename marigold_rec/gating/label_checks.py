@@ -8,8 +8,8 @@ from statistics import median, stdev
 
 from marigold_rec.config.gate import DataLimits
 from marigold_rec.config.label_kinds import LABEL_KINDS
-from marigold_rec.gating.profile import LabelProfile, Profile
 from marigold_rec.gating.verdict import Check, limited, stated
+from marigold_rec.profile import LabelProfile, Profile
 from marigold_rec.reporting.wording import shown
 from marigold_rec.transforms.examples import exact
 

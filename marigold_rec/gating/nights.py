@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from marigold_rec.gating.profile import Profile
+from marigold_rec.profile import Profile
 
 _SATURDAY = 5
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from marigold_rec.config.gate import DataLimits
-from marigold_rec.gating.profile import Content, Profile
 from marigold_rec.gating.verdict import Check, limited, stated
+from marigold_rec.profile import Content, Profile
 from marigold_rec.reporting.wording import shown
 
 _TELLING = 0.9

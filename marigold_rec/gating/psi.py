@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.report import Histogram
-from marigold_rec.gating.profile import Numbers, Values
+from marigold_rec.profile import Numbers, Values
 
 NUM_BINS = 10
 FLOOR = 0.001

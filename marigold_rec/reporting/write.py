@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from marigold_rec.analysis.report import Report
+from marigold_rec.atomic_io import write_together
 from marigold_rec.reporting.markdown import report_markdown
 
 
@@ -19,7 +19,8 @@ def write_report(report: Report, folder: Path) -> None:
 
     # Copies of a model (`model_copy`) are not checked when made, and pydantic writes NaN as null.
     report = Report.model_validate(report.model_dump())
-    write_whole(
+    folder.mkdir(parents=True, exist_ok=True)
+    write_together(
         folder,
         {
             "report.json": report.json_text(),
@@ -27,18 +28,3 @@ def write_report(report: Report, folder: Path) -> None:
             "report.html": report_html(report),
         },
     )
-
-
-def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
-    """Each file under a temporary name first: nobody opens half a file, nor a mix of two reports
-    after a full disk."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = {folder / f".{name}.tmp": folder / name for name in texts}
-    try:
-        for path, text in zip(temporary, texts.values(), strict=True):
-            path.write_text(text, encoding="utf-8")
-        for path, final in temporary.items():
-            path.rename(final)
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)

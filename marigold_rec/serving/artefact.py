@@ -12,7 +12,6 @@ another artefact.json, so that an artefact is to be trusted as far as the place 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -26,6 +25,7 @@ from marigold_rec.config.label_kinds import Kind
 from marigold_rec.config.names import NAME_PATTERN
 from marigold_rec.config.tables import Table, resolve_tables
 from marigold_rec.errors import CheckpointError
+from marigold_rec.file_entry import FileEntry, file_entry
 from marigold_rec.record import Record
 from marigold_rec.sealed import sealed, unsealed
 from marigold_rec.transforms.row_bits import ADMITTED_NAME
@@ -40,11 +40,6 @@ Precision = Literal["fp32", "fp16", "int8"]
 _FILE_NAME = re.compile(r"^(dense\.pt2|admitted\.npz|tables/[A-Za-z_][A-Za-z0-9_]*\.bin)$")
 _MOST_BYTES = 1 << 26
 """Of artefact.json: a vocabulary of a million values fits."""
-
-
-class FileEntry(Record):
-    bytes: int
-    sha256: str
 
 
 class TableEntry(Record):
@@ -147,13 +142,6 @@ def is_artefact(folder: Path) -> bool:
     except (OSError, UnicodeDecodeError):
         return False
     return f'"{KIND}"' in text
-
-
-def file_entry(path: Path) -> FileEntry:
-    """Size and sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return FileEntry(bytes=path.stat().st_size, sha256=digest.hexdigest())
 
 
 def _read(folder: Path) -> Artefact:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from marigold_rec.atomic_io import fsync
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.parquet.limits import NO_KEYS
@@ -233,6 +234,5 @@ def _open(file: Path, plan: ReadPlan | None = None) -> pq.ParquetFile:
 
 
 def _publish(partial: Path, out: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
+    fsync(partial)
     partial.replace(out)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from marigold_rec.atomic_io import fsync
 from marigold_rec.config.tables import Table
 from marigold_rec.errors import ConfigError
 from marigold_rec.serving.artefact import (
@@ -95,7 +96,7 @@ def _write(
     whole = artefact.model_copy(update={"tables": entries, "files": files})
     (partial / ARTEFACT_NAME).write_bytes(artefact_bytes(whole))
     for name in [*names, ARTEFACT_NAME, "tables", "."]:
-        _to_disk(partial / name)
+        fsync(partial / name)
     return whole
 
 
@@ -111,7 +112,7 @@ def _publish(partial: Path, out: Path) -> None:
         if old.exists():
             old.rename(out)
         raise
-    _to_disk(out.parent)
+    fsync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -148,14 +149,6 @@ def _folder_beside(out: Path) -> Iterator[Path]:
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _plainly(out: Path, work: Callable[[], Result]) -> Result:

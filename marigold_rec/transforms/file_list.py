@@ -6,11 +6,11 @@ night or of another run. It finds damage and mistakes, not malice.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from marigold_rec.errors import CheckpointError
+from marigold_rec.file_entry import file_sha256
 from marigold_rec.sealed import sealed, unsealed
 
 LIST_NAME = "sha256.json"
@@ -18,7 +18,7 @@ LIST_NAME = "sha256.json"
 
 def write_file_list(folder: Path) -> None:
     """Lists all files that lie in `folder`; the last thing to be written there."""
-    files = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.name != LIST_NAME}
+    files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.name != LIST_NAME}
     (folder / LIST_NAME).write_bytes(sealed({"files": files}))
 
 
@@ -28,7 +28,7 @@ def require_listed(file: Path, to_do: str) -> None:
     listing = file.parent / LIST_NAME
     try:
         listed = json.loads(unsealed(listing.read_bytes()))["files"][file.name]
-        found = _sha256(file)
+        found = file_sha256(file)
     except KeyError as error:
         raise CheckpointError(f"{file}: {listing} does not list it; {to_do}") from error
     except OSError as error:
@@ -39,8 +39,3 @@ def require_listed(file: Path, to_do: str) -> None:
         raise CheckpointError(f"{listing}: {error}; {to_do}") from error
     if found != listed:
         raise CheckpointError(f"{file}: its sha256 differs from {LIST_NAME}'s; {to_do}")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -18,8 +18,8 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
 
 from marigold_rec.checkpoint import read_manifest
 from marigold_rec.checkpoint.dcp_metadata import read_dcp_metadata
-from marigold_rec.checkpoint.manifest import file_entry
 from marigold_rec.errors import CheckpointError
+from marigold_rec.file_entry import file_entry
 from tests.checkpoint.phases import save_each, some_tensors, store_of
 from tests.support.ranks import run_ranks
 from tests.support.sealing import reseal, tree_of

@@ -11,8 +11,9 @@ import pytest
 
 from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint import Manifest, read_manifest
-from marigold_rec.checkpoint.manifest import file_entry, manifest_bytes, parse_manifest
+from marigold_rec.checkpoint.manifest import manifest_bytes, parse_manifest
 from marigold_rec.errors import CheckpointError
+from marigold_rec.file_entry import file_entry
 from marigold_rec.sealed import sealed
 from tests.support.sealing import reseal
 

@@ -14,12 +14,13 @@ import pytest
 
 from marigold_rec.batch import Cursor
 from marigold_rec.checkpoint.finding import newest_good
-from marigold_rec.checkpoint.manifest import Manifest, file_entry, manifest_bytes
+from marigold_rec.checkpoint.manifest import Manifest, manifest_bytes
 from marigold_rec.checkpoint.mirror import Mirror, refuse_taken_mirror
 from marigold_rec.checkpoint.mirroring import Mirroring
 from marigold_rec.config import Config
 from marigold_rec.config.schema import CheckpointConfig
 from marigold_rec.errors import CheckpointError, ConfigError
+from marigold_rec.file_entry import file_entry
 from tests.checkpoint import buckets
 from tests.checkpoint.buckets import Bucket, BucketFileSystem, Fault
 from tests.support.runs import config_tree

@@ -6,7 +6,7 @@ import datetime
 from typing import Any
 
 from marigold_rec.analysis.report import Figure, Report, TaskReport
-from marigold_rec.gating.profile import (
+from marigold_rec.profile import (
     ColumnProfile,
     LabelProfile,
     Numbers,

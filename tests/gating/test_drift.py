@@ -12,8 +12,8 @@ from data_pipelines.profile.columns import ColumnTally
 from marigold_rec.analysis.report import Histogram
 from marigold_rec.config.gate import DriftLimits, GateConfig
 from marigold_rec.gating import Check, Profile, Verdict, judge_data
-from marigold_rec.gating.profile import ColumnProfile, Role
 from marigold_rec.gating.psi import histogram_psi, numbers_psi, psi, values_psi
+from marigold_rec.profile import ColumnProfile, Role
 from tests.gating.made import category, night, number
 
 MANY = 10**9

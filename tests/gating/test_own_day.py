@@ -9,7 +9,7 @@ import pytest
 from marigold_rec.config.gate import DataLimits
 from marigold_rec.gating import Check
 from marigold_rec.gating.own_day_checks import own_day_checks
-from marigold_rec.gating.profile import Content, EventHours, Profile
+from marigold_rec.profile import Content, EventHours, Profile
 from tests.gating.made import night
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from marigold_rec.checkpoint.manifest import file_entry
+from marigold_rec.file_entry import file_entry
 from tests.support.launches import (
     PATIENT,
     AtStep,

@@ -18,8 +18,9 @@ from jobs.export.dense import DenseProgram, export_dense
 from jobs.export.outputs import outputs_of
 from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
+from marigold_rec.file_entry import file_entry
 from marigold_rec.sealed import sealed
-from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Precision, file_entry
+from marigold_rec.serving.artefact import ARTEFACT_NAME, Artefact, Precision
 from marigold_rec.serving.inputs import column_kinds
 from marigold_rec.serving.writing import write_artefact
 from marigold_rec.transforms import FeatureTransforms

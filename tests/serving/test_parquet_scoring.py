@@ -74,8 +74,8 @@ print(status, loaded, ours)
         timeout=100,
         check=False,
     )
-    names = ["config", "errors", "metrics", "parquet", "plain_zip", "record", "sealed"]
-    names += ["serving", "transforms", "versions", "waiting_threads"]
+    names = ["atomic_io", "config", "errors", "file_entry", "metrics", "parquet", "plain_zip"]
+    names += ["record", "sealed", "serving", "transforms", "versions", "waiting_threads"]
     ours = [f"marigold_rec.{name}" for name in names]
     assert ended.stdout.strip() == f"0 [] {ours}", ended.stderr
     assert pq.read_metadata(out).num_rows == 500

@@ -26,11 +26,11 @@ class Nightly(Forked):
 
 
 def _night_main(config: Path, arguments: tuple[str, ...], killed_at: str | None) -> int:
-    from jobs.nightly import subprocesses
+    from jobs.processes import torchrun
     from launch import nightly
     from tests.jobs.nightly.killed import killer
 
-    setattr(subprocesses, "Popen", ForkedPython)  # noqa: B010 - its own type is narrower
+    setattr(torchrun, "Popen", ForkedPython)  # noqa: B010 - its own type is narrower
     sys.argv = ["launch/nightly.py", "--config", str(config), *arguments]
     if killed_at is None:
         return nightly.main()

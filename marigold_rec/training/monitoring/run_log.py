@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
+from marigold_rec.atomic_io import write_atomically
+
 LOGGER = logging.getLogger("marigold_rec")
 
 
@@ -91,9 +93,7 @@ def _lines_until(path: Path, step: int) -> TextIO:
         kept = [
             line for line in path.read_text(encoding="utf-8").splitlines() if _is_until(line, step)
         ]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        temporary.rename(path)
+        write_atomically(path, "".join(line + "\n" for line in kept))
     return path.open("a", buffering=1, encoding="utf-8")
 
 
@@ -106,9 +106,7 @@ def _is_until(line: str, step: int) -> bool:
 
 def write_summary(folder: Path, content: Mapping[str, Any]) -> None:
     """Writes summary.json, whole or not at all."""
-    temporary = folder / "summary.json.tmp"
-    temporary.write_text(json.dumps(_finite(content), indent=1) + "\n", encoding="utf-8")
-    temporary.rename(folder / "summary.json")
+    write_atomically(folder / "summary.json", json.dumps(_finite(content), indent=1) + "\n")
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

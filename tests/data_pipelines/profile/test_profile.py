@@ -22,7 +22,7 @@ from data_pipelines.statistics.sample import PlaceSample
 from marigold_rec.config import dump_config
 from marigold_rec.errors import DataError
 from marigold_rec.gating import Profile
-from marigold_rec.gating.profile import ColumnProfile
+from marigold_rec.profile import ColumnProfile
 from marigold_rec.transforms.hashing import mix64
 from tests.support.parquet import click_log, log_config, write_file
 

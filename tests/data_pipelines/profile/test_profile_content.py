@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from data_pipelines.profile.split import profile_split
-from marigold_rec.gating.profile import Content, EventHours
+from marigold_rec.profile import Content, EventHours
 from tests.support.parquet import click_log, log_config, write_file
 
 DAY = datetime.date(2024, 1, 1)

@@ -5,38 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from marigold_rec.checkpoint import Found, newest_good
-from marigold_rec.checkpoint.manifest import MANIFEST_NAME, parse_manifest, read_manifest
+from marigold_rec.checkpoint import Found, open_checkpoint
+from marigold_rec.checkpoint.manifest import MANIFEST_NAME, parse_manifest
 from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
 from marigold_rec.errors import CheckpointError, ConfigError
-from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_row_bits
 
 
 def run_folder_of(found: Found) -> Path | None:
     """Returns the run's folder, with its logs, if the checkpoint is still inside its run."""
     run = found.folder.resolve().parent.parent
     return run if (run / "config.effective.yaml").is_file() else None
-
-
-def open_checkpoint(path: Path) -> Found:
-    """Finds and verifies a checkpoint; reads every byte. Raises CheckpointError if none is good."""
-    if (path / MANIFEST_NAME).exists():
-        return Found(path, read_manifest(path), ())
-    found = newest_good(path / "checkpoints") if (path / "checkpoints").is_dir() else None
-    if found is None:
-        raise CheckpointError(
-            f"{path}: no checkpoint; expected a run's folder with checkpoints/step-..., or one of "
-            f"those step-... folders with its {MANIFEST_NAME}"
-        )
-    return found
-
-
-def admitted_rows(found: Found, config: Config) -> dict[str, RowBits]:
-    """Reads the rows that the checkpoint's training admitted, by table; empty: all rows."""
-    if ADMITTED_NAME not in found.manifest.files:
-        return {}
-    return read_row_bits(found.folder / ADMITTED_NAME, config.tables)
 
 
 def peek_config(path: Path, overrides: Sequence[str]) -> Config:

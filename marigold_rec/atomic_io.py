@@ -1,8 +1,9 @@
-"""Writes small files atomically, also across a power cut, and reads them back."""
+"""Writes small files and links atomically, also across a power cut, and reads them back."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,13 +42,23 @@ def read_json(file: Path, kind: type[T], remedy: str) -> T | None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replaces `path` in one step, and syncs it to disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    fsync_folder(path.parent)
+    write_together(path.parent, {path.name: text})
+
+
+def write_together(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes all files under temporary names before it renames any: a full disk leaves the old
+    ones, and never a mix of old and new."""
+    temporary = {folder / f".{name}.tmp": folder / name for name in texts}
+    try:
+        for path, text in zip(temporary, texts.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+            fsync(path)
+        for path, final in temporary.items():
+            path.replace(final)
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+    fsync(folder)
 
 
 def link_atomically(link: Path, target: str) -> None:
@@ -56,11 +67,12 @@ def link_atomically(link: Path, target: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(link)
-    fsync_folder(link.parent)
+    fsync(link.parent)
 
 
-def fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Returns when the file, or the folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
