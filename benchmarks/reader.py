@@ -71,7 +71,8 @@ def read_once(data: str) -> dict[str, float]:
     sys.path.insert(0, str(_ROOT))
     import torch
 
-    from data_pipelines.catalog.split import needed_columns, scan
+    from data_pipelines.catalog.scan import scan
+    from data_pipelines.preflight.columns import needed_columns
     from data_pipelines.reading.reader import ParquetReader
     from marigold_rec.config import load_config
 

@@ -41,7 +41,6 @@ sys.path.insert(0, str(_ROOT))
 
 from benchmarks.soak import SoakError  # noqa: E402
 from jobs.nightly.folder import NightlyFolder  # noqa: E402
-from jobs.nightly.gate import read_verdict  # noqa: E402
 from jobs.nightly.publishing import Published  # noqa: E402
 from jobs.nightly.stages import STAGE_NAMES  # noqa: E402
 from marigold_rec.serving import Predictor  # noqa: E402
@@ -146,7 +145,7 @@ class Season:
             "history": [(change.what, str(change.night)) for change in published.history],
         }
         if command.night is not None:
-            verdict = read_verdict(NightlyFolder(self.root, command.day))
+            verdict = NightlyFolder(self.root, command.day).verdict
             found["verdict"] = None if verdict is None else verdict.json_text()
         if current is not None:
             model = published.reachable()[-1].model
@@ -167,7 +166,7 @@ class Season:
         published.base()
         if (current := published.current) is None:
             return
-        verdict = read_verdict(NightlyFolder(self.root, current))
+        verdict = NightlyFolder(self.root, current).verdict
         if verdict is None or verdict.stage != "night" or not verdict.publish:
             raise SoakError(f"{self.root}: the model of {current} is in use, and no gate passed it")
         if published.pointer.is_symlink():

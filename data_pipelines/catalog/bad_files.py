@@ -13,9 +13,9 @@ from typing import Literal
 import pyarrow as pa
 
 from data_pipelines.catalog.footers import Footer
-from data_pipelines.catalog.listing import ListedFile
 from data_pipelines.catalog.pinned_schema import PinnedSchema
 from data_pipelines.catalog.schema_drift import column_types, common_schema, schema_drift, twice
+from data_pipelines.catalog.storage import ListedFile
 from marigold_rec.errors import DataError
 
 OnBadFile = Literal["fail", "skip", "collect"]

@@ -14,14 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from data_pipelines.catalog.listing import ListedFile
 from data_pipelines.catalog.null_columns import NullColumns
-from data_pipelines.catalog.storage import Storage
+from data_pipelines.catalog.storage import ListedFile, Storage
 from data_pipelines.labels.event_time import TimeSpan, file_span
 from marigold_rec.parquet.column_chunks import ColumnChunk, column_chunks
 from marigold_rec.parquet.limits import NO_KEYS, rows_problem, size_problems
 from marigold_rec.parquet.opening import is_encrypted
-from marigold_rec.transforms import plain_type
+from marigold_rec.transforms.arrow_types import plain_type
 
 # Footers are small: waiting for the storage is what takes time.
 _THREADS = 16

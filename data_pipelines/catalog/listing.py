@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from data_pipelines.catalog.storage import FileState, Storage
+from data_pipelines.catalog.storage import FileState, ListedFile, Storage
 from marigold_rec.errors import DataError
 from marigold_rec.parquet.names import SUFFIXES, day_folder, day_of, sort_by_name
 from marigold_rec.parquet.table_formats import refuse_tables
@@ -22,20 +22,6 @@ _NAMED_DAYS = 10
 _NAMED_FOLDERS = 3
 
 Dates = tuple[datetime.date, datetime.date]
-
-
-@dataclass(frozen=True)
-class ListedFile:
-    path: str
-    size: int
-    day: datetime.date | None
-    """Of the dt= folder that the file lies in."""
-    day_folder: str | None = None
-    """Path of that folder."""
-    modified: str | None = None
-    """See FileState."""
-    problem: str | None = None
-    """Why the file can't be read, as far as its name tells: a link to nowhere, say."""
 
 
 @dataclass(frozen=True)

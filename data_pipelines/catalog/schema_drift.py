@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
-from marigold_rec.transforms import common_type, plain_type, same_meaning
+from marigold_rec.transforms.arrow_types import common_type, plain_type, same_meaning
 
 
 def column_types(schema: pa.Schema) -> dict[str, str]:

@@ -55,6 +55,20 @@ class FileState:
 
 
 @dataclass(frozen=True)
+class ListedFile:
+    path: str
+    size: int
+    day: datetime.date | None
+    """Of the dt= folder that the file lies in."""
+    day_folder: str | None = None
+    """Path of that folder."""
+    modified: str | None = None
+    """See FileState."""
+    problem: str | None = None
+    """Why the file can't be read, as far as its name tells: a link to nowhere, say."""
+
+
+@dataclass(frozen=True)
 class Storage:
     """The file system that `url` (a local path or an fsspec URL) stands on. Picklable."""
 

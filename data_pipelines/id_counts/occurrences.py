@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_pipelines.catalog.split import Catalog, DataFile
+from data_pipelines.catalog.catalog import Catalog, DataFile
 from marigold_rec.errors import DataError
 from marigold_rec.parquet.path_columns import complete
-from marigold_rec.transforms import common_type
+from marigold_rec.transforms.arrow_types import common_type
 
 _PIECE_ROWS = 1 << 20
 

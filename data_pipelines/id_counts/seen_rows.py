@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 
 from data_pipelines.catalog.listing import Dates
-from data_pipelines.catalog.split import scan
+from data_pipelines.catalog.scan import scan
 from data_pipelines.order.partition import Piece
 from data_pipelines.preflight.split import rules_of
 from data_pipelines.reading.row_groups import RowGroups
-from marigold_rec.config import Config, resolve_tables
+from marigold_rec.config.schema import Config
+from marigold_rec.config.tables import resolve_tables
 from marigold_rec.errors import DataError, StoppedError
-from marigold_rec.transforms import FeatureTransforms
+from marigold_rec.transforms.feature_transforms import FeatureTransforms
 
 
 def seen_rows(

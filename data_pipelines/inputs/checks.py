@@ -14,9 +14,9 @@ from data_pipelines.inputs.run_length import plan_findings
 from data_pipelines.inputs.sparse_columns import SparseTally
 from data_pipelines.inputs.text_table import text_table
 from data_pipelines.labels.columns import LabelColumns, Labels, zero_weights
-from marigold_rec.config import Config
 from marigold_rec.config.due import Due
 from marigold_rec.config.features import FeatureSettings, SparseFeature
+from marigold_rec.config.schema import Config
 from marigold_rec.transforms import FeatureTransforms
 from marigold_rec.transforms.dense import NumberKind
 from marigold_rec.transforms.feature_transforms import Transformed

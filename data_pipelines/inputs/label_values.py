@@ -10,7 +10,7 @@ import pyarrow as pa
 from data_pipelines.inputs.examples import Examples
 from marigold_rec.config.label_kinds import has_classes
 from marigold_rec.config.tasks import Task
-from marigold_rec.transforms import lone_array
+from marigold_rec.transforms.columns import lone_array
 
 _MANY_WITHOUT_1, _MANY_WITHOUT_0 = 10_000, 1_000
 """Labels of a sample that can lack a class by chance only where it is rarer than 1 of 1,000 (1), or

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data_pipelines.order.partition import steps
-from marigold_rec.config import Config
+from marigold_rec.config.schema import Config
 
 MIN_STEPS = 200
 """Of a cold start: after fewer, a model has hardly left its first values."""

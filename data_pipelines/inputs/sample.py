@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from data_pipelines.catalog.split import Catalog
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.inputs.checks import InputChecks, InputTally
 from data_pipelines.order.partition import Piece
 from data_pipelines.reading.row_groups import RowGroups
-from marigold_rec.config import Config
 from marigold_rec.config.due import Due
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import DataError
 
 _SAMPLED_ROWS = 65_536

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipelines.labels.due import LabelTimes
-from marigold_rec.config import Config
 from marigold_rec.config.due import Due
 from marigold_rec.config.label_kinds import LABEL_KINDS
+from marigold_rec.config.schema import Config
 from marigold_rec.config.tasks import Task
-from marigold_rec.transforms import float64_values, lone_array
+from marigold_rec.transforms.columns import float64_values, lone_array
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,24 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from data_pipelines.labels.event_time import is_time
-from marigold_rec.config import Config
-from marigold_rec.config.due import Due, event_time_of, event_window_us, matures_us, needs_time
+from marigold_rec.config.due import Due, event_time_of, event_window_us, matures_us
 from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.config.schema import Config
 from marigold_rec.config.tasks import Task
-from marigold_rec.transforms import lone_array, plain_type
+from marigold_rec.transforms.arrow_types import plain_type
+from marigold_rec.transforms.columns import lone_array
 
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _MOST_US = 1 << 61
 """A time beyond it (some 70,000 years) is none; sums of two below it fit into 64 bits."""
+
+
+def needs_time(config: Config) -> bool:
+    """Whether the labels of a split depend on when the rows happened (data.time)."""
+    splits = [config.data.train, config.data.eval]
+    return any(split is not None and split.due is not None for split in splits) or any(
+        event_time_of(task) is not None for task in config.tasks
+    )
 
 
 @dataclass(frozen=True)

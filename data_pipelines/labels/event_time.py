@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from marigold_rec.parquet.column_chunks import ColumnChunk
-from marigold_rec.transforms import plain_type
+from marigold_rec.transforms.arrow_types import plain_type
 
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 

@@ -17,11 +17,11 @@ from itertools import chain
 
 import pyarrow.types as pat
 
-from data_pipelines.catalog.split import Catalog, DataFile
+from data_pipelines.catalog.catalog import Catalog, DataFile
 from data_pipelines.labels.due import to_us
-from marigold_rec.config import Config
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import Due, days_for_due, due_us, event_window_us, matures_us
+from marigold_rec.config.schema import Config
 from marigold_rec.config.tasks import Task
 
 _DAY_US = 86_400_000_000

@@ -9,14 +9,15 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.types as pat
 
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.catalog.listing import Dates
-from data_pipelines.catalog.split import Catalog, needed_columns, scan
+from data_pipelines.catalog.scan import scan
+from data_pipelines.preflight.columns import needed_columns
 from data_pipelines.preflight.split import rules_of
 from marigold_rec.analysis.slicing import can_slice
-from marigold_rec.config import Config
-from marigold_rec.config.schema import EvaluationConfig
+from marigold_rec.config.schema import Config, EvaluationConfig
 from marigold_rec.errors import DataError
-from marigold_rec.transforms import is_hashable, plain_type
+from marigold_rec.transforms.arrow_types import is_hashable, plain_type
 
 
 def columns_of(config: EvaluationConfig, catalog: Catalog) -> tuple[list[str], list[str]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.catalog.pinned_schema import read_schema
+from data_pipelines.catalog.scan import ScanRules, scan
 from data_pipelines.catalog.schema_drift import column_types, schema_drift
-from data_pipelines.catalog.split import Catalog, ScanRules, check_data, needed_columns, scan
+from data_pipelines.labels.due import needs_time
 from data_pipelines.labels.event_time import is_time, time_problems
 from data_pipelines.order.due_files import due_files, due_problems, due_warnings
-from marigold_rec.config import Config
+from data_pipelines.preflight.columns import check_data, needed_columns
 from marigold_rec.config.data import SplitConfig
-from marigold_rec.config.due import Due, needs_time
+from marigold_rec.config.due import Due
 from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.config.schema import Config
 from marigold_rec.transforms.arrow_types import is_text
 from marigold_rec.transforms.kinds import kind_of
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from data_pipelines.arguments import split_dates, split_parser
 from data_pipelines.profile.split import profile_split
 from marigold_rec.atomic_io import write_atomically
-from marigold_rec.config import load_config
+from marigold_rec.config.loading import load_config
 from marigold_rec.errors import EXIT_DONE, ConfigError, MarigoldError
 
 

@@ -13,7 +13,7 @@ from data_pipelines.catalog.listing import Dates
 from data_pipelines.labels.due import times_of
 from data_pipelines.labels.event_time import is_time
 from marigold_rec.profile import EventHours
-from marigold_rec.transforms import lone_array
+from marigold_rec.transforms.columns import lone_array
 
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
 _FAR_H = 100

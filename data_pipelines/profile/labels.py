@@ -13,8 +13,7 @@ from data_pipelines.statistics.moments import Moments
 from marigold_rec.config.label_kinds import has_classes
 from marigold_rec.config.tasks import Task
 from marigold_rec.profile import LabelProfile
-from marigold_rec.transforms import plain_type
-from marigold_rec.transforms.arrow_types import is_number
+from marigold_rec.transforms.arrow_types import is_number, plain_type
 
 
 class LabelTally:

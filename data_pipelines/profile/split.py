@@ -6,18 +6,20 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from data_pipelines.catalog.catalog import Catalog, DataFile
 from data_pipelines.catalog.listing import Dates
-from data_pipelines.catalog.split import Catalog, DataFile, needed_columns, scan
+from data_pipelines.catalog.scan import scan
+from data_pipelines.preflight.columns import needed_columns
 from data_pipelines.preflight.split import rules_of
 from data_pipelines.profile.columns import ColumnTally
 from data_pipelines.profile.content import ContentTally
 from data_pipelines.profile.event_hours import EventHoursTally, event_hours_tally
 from data_pipelines.profile.labels import LabelTally, label_tallies
-from marigold_rec.config import Config
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import DataError
 from marigold_rec.parquet.path_columns import complete
 from marigold_rec.profile import Profile, Role
-from marigold_rec.transforms import plain_type
+from marigold_rec.transforms.arrow_types import plain_type
 from marigold_rec.transforms.kinds import kind_of
 
 _PIECE_ROWS = 65_536

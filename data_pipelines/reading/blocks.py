@@ -16,7 +16,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from data_pipelines.labels.columns import Labels
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.transforms import Transformed
+from marigold_rec.transforms.feature_transforms import Transformed
 
 
 @dataclass(frozen=True)

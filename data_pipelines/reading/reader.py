@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from data_pipelines.catalog.split import Catalog
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.labels.columns import LabelColumns, Tally
 from data_pipelines.labels.limit import LabelLimit, named_sources
 from data_pipelines.order.partition import Block, RankOrder, rank_interval, require_one_step, steps
@@ -19,11 +19,13 @@ from data_pipelines.reading.blocks import BatchShape, DecodedBlock, Part, assemb
 from data_pipelines.reading.prefetch import Prefetched
 from data_pipelines.reading.row_groups import RowGroups
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.config import Config
 from marigold_rec.config.due import Due
 from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import DataError
-from marigold_rec.transforms import FeatureTransforms, lone_array, plain_type
+from marigold_rec.transforms.arrow_types import plain_type
+from marigold_rec.transforms.columns import lone_array
+from marigold_rec.transforms.feature_transforms import FeatureTransforms
 from marigold_rec.transforms.row_bits import RowBits
 
 _BATCHES_AHEAD = 8

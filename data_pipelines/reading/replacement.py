@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pyarrow.parquet as pq
 
-from data_pipelines.catalog.split import Catalog, DataFile
+from data_pipelines.catalog.catalog import Catalog, DataFile
 from data_pipelines.catalog.storage import FileState
 from marigold_rec.errors import DataError
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from data_pipelines.catalog.split import Catalog, DataFile
+from data_pipelines.catalog.catalog import Catalog, DataFile
 from data_pipelines.catalog.storage import Storage
 from data_pipelines.order.partition import Piece
 from data_pipelines.reading.kept_footers import KeptFooters
@@ -17,7 +17,7 @@ from data_pipelines.reading.replacement import ReplacementCheck
 from marigold_rec.errors import DataError
 from marigold_rec.parquet.opening import ReadPlan
 from marigold_rec.parquet.path_columns import complete
-from marigold_rec.transforms import plain_type
+from marigold_rec.transforms.arrow_types import plain_type
 
 
 class RowGroups:

@@ -16,10 +16,10 @@ from pathlib import Path
 from data_pipelines.arguments import split_dates, split_parser
 from data_pipelines.catalog.pinned_schema import write_schema
 from data_pipelines.catalog.schema_drift import column_types
-from data_pipelines.catalog.split import needed_columns
+from data_pipelines.preflight.columns import needed_columns
 from data_pipelines.validate.split import validate_split
-from marigold_rec.config import load_config
 from marigold_rec.config.data import SplitConfig
+from marigold_rec.config.loading import load_config
 from marigold_rec.errors import EXIT_DATA, EXIT_DONE, MarigoldError
 
 

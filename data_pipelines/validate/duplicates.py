@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 
-from data_pipelines.catalog.split import Catalog, DataFile
+from data_pipelines.catalog.catalog import Catalog, DataFile
 
 _PIECE = 1024**2
 

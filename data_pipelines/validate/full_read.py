@@ -8,7 +8,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.catalog.split import Catalog, DataFile
+from data_pipelines.catalog.catalog import Catalog, DataFile
 from data_pipelines.validate.report import ChecksumFindings, DayFindings, Report
 from data_pipelines.validate.statistics_check import StatisticsCheck
 from data_pipelines.validate.tallies import Tallies
@@ -17,7 +17,7 @@ from marigold_rec.parquet.column_chunks import ColumnChunk, column_chunks, layou
 from marigold_rec.parquet.limits import TextLimits
 from marigold_rec.parquet.path_columns import complete
 from marigold_rec.parquet.thrift import read_struct
-from marigold_rec.transforms import plain_type
+from marigold_rec.transforms.arrow_types import plain_type
 
 _PIECE_ROWS = 65_536
 _BUFFER = 1024**2

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipelines.inputs import InputChecks
+from data_pipelines.inputs.checks import InputChecks
 from data_pipelines.inputs.text_table import text_table
 from marigold_rec.errors import ConfigError
 

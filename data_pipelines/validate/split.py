@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from data_pipelines.catalog.split import Catalog, check_data, needed_columns, scan, schema_hash
+from data_pipelines.catalog.catalog import Catalog, schema_hash
+from data_pipelines.catalog.scan import scan
+from data_pipelines.preflight.columns import check_data, needed_columns
 from data_pipelines.preflight.evaluation_columns import told_before_training
 from data_pipelines.preflight.split import look_at_split, rules_of
 from data_pipelines.validate.duplicates import duplicated_files
 from data_pipelines.validate.full_read import FullRead
 from data_pipelines.validate.report import Report
 from data_pipelines.validate.tallies import Tallies
-from marigold_rec.config import Config
 from marigold_rec.config.data import SplitConfig
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import DataError
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from data_pipelines.inputs import InputTally
+from data_pipelines.inputs.checks import InputTally
 from data_pipelines.labels.due import LabelTimes
 from data_pipelines.labels.event_time import is_time
 from data_pipelines.validate.report import DayFindings, FeatureFindings, TaskFindings
-from marigold_rec.config import Config
 from marigold_rec.config.features import IdFeature
-from marigold_rec.transforms import float64_values, lone_array
+from marigold_rec.config.schema import Config
+from marigold_rec.transforms.columns import float64_values, lone_array
 from marigold_rec.transforms.examples import exact
 from marigold_rec.transforms.jagged import flatten
 

@@ -10,24 +10,32 @@ import torch
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.types import ShardingPlan
 
-from data_pipelines.catalog.split import Catalog, needed_columns, scan
-from data_pipelines.inputs import InputChecks, look_at_inputs
+from data_pipelines.catalog.catalog import Catalog
+from data_pipelines.catalog.scan import scan
+from data_pipelines.inputs.checks import InputChecks
+from data_pipelines.inputs.sample import look_at_inputs
 from data_pipelines.order.partition import require_one_step
+from data_pipelines.preflight.columns import needed_columns
 from data_pipelines.preflight.split import look_at_split, rules_of, split_problems
 from data_pipelines.reading.reader import ParquetReader
 from jobs.assembly.data_root import split_root
 from jobs.assembly.log_once import LogOnce
 from marigold_rec.balancing import build_balancer
-from marigold_rec.checkpoint import Found
-from marigold_rec.config import Config, Table
+from marigold_rec.checkpoint.finding import Found
 from marigold_rec.config.data import SplitConfig
-from marigold_rec.distributed import Ranks, on_first_rank
+from marigold_rec.config.schema import Config
+from marigold_rec.config.tables import Table
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import on_first_rank
 from marigold_rec.errors import ConfigError, DataError
 from marigold_rec.network import NetworkLayout
-from marigold_rec.sharding import plan_sharding, shard_model
-from marigold_rec.training import LOGGER, Objective, TrainModule
+from marigold_rec.sharding.model import shard_model
+from marigold_rec.sharding.planner import plan_sharding
+from marigold_rec.training.monitoring.run_log import LOGGER
+from marigold_rec.training.objective import Objective
+from marigold_rec.training.train_module import TrainModule
 from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_night_bits, read_row_bits
-from models import build_embeddings, build_network
+from models.build import build_embeddings, build_network
 
 
 @dataclass(frozen=True)

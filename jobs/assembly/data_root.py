@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from data_pipelines.synthetic import ensure_log
-from marigold_rec.config import Config
+from data_pipelines.synthetic.storage import ensure_log
 from marigold_rec.config.data import SplitConfig
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from marigold_rec.training import LOGGER
+from marigold_rec.training.monitoring.run_log import LOGGER
 
 
 class LogOnce:

@@ -9,9 +9,9 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from jobs.entrypoint.exit_codes import exit_with, rank_from_env
 from jobs.entrypoint.run_folder import run_folder
-from marigold_rec.config import Config
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import MarigoldError
-from marigold_rec.training import start_logging
+from marigold_rec.training.monitoring.run_log import start_logging
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from marigold_rec.config import Config
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import ConfigError
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from marigold_rec.checkpoint import Found, open_checkpoint
+from marigold_rec.checkpoint.finding import Found, open_checkpoint
 from marigold_rec.checkpoint.manifest import MANIFEST_NAME, parse_manifest
-from marigold_rec.config import Config
 from marigold_rec.config.loading import config_from
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import CheckpointError, ConfigError
 
 

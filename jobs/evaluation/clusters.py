@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipelines.catalog.split import Catalog
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.id_counts.occurrences import count_ids
 from marigold_rec.analysis.codes import Codes, user_codes, value_codes
 from marigold_rec.analysis.score_files import ScoreFiles

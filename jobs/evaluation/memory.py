@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from marigold_rec.analysis.row_arrays import Scratch, on_disk
-from marigold_rec.training import LOGGER
+from marigold_rec.training.monitoring.run_log import LOGGER
 
 _BYTES_PER_ROW = 60
 """Arrays of the largest task, at the peak."""

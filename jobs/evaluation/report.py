@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipelines.catalog.split import Catalog
+from data_pipelines.catalog.catalog import Catalog
 from jobs.evaluation.checkpoints import run_folder_of
 from jobs.evaluation.clusters import cluster_codes, null_warnings, slicings_of
 from jobs.evaluation.memory import enough_memory
@@ -19,10 +19,10 @@ from marigold_rec.analysis.evaluation import Settings, judge
 from marigold_rec.analysis.report import Data, Model, Report, TaskReport
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.targets import targets_of, without_whole_space
-from marigold_rec.checkpoint import Found
-from marigold_rec.config import Config
+from marigold_rec.checkpoint.finding import Found
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.due import event_time_of
+from marigold_rec.config.schema import Config
 from marigold_rec.config.tasks import Task
 from marigold_rec.training.monitoring.sanity import SanityGuard, TaskMetrics
 from marigold_rec.versions import installed_versions

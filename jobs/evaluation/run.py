@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import cast
 
-from data_pipelines.catalog.split import Catalog
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.preflight.evaluation_columns import columns_of
 from jobs.assembly.build import find_eval_data, find_train_files
 from jobs.assembly.log_once import LogOnce
@@ -17,12 +17,14 @@ from jobs.evaluation.arguments import EvaluateArguments
 from jobs.evaluation.checkpoints import evaluated_config
 from jobs.evaluation.report import ScoredModel, make_report
 from jobs.evaluation.scoring import score
-from marigold_rec.checkpoint import Found, open_checkpoint
-from marigold_rec.config import Config
-from marigold_rec.distributed import Ranks, on_first_rank, start_ranks
+from marigold_rec.checkpoint.finding import Found, open_checkpoint
+from marigold_rec.config.schema import Config
+from marigold_rec.distributed.ranks import Ranks, start_ranks
+from marigold_rec.distributed.together import on_first_rank
 from marigold_rec.errors import EXIT_DONE, ConfigError, DataError
-from marigold_rec.reporting import write_report
-from marigold_rec.training import LOGGER, stop_on_signals
+from marigold_rec.reporting.write import write_report
+from marigold_rec.training.monitoring.run_log import LOGGER
+from marigold_rec.training.stop import stop_on_signals
 
 
 def evaluate_checkpoint(config: Config, arguments: EvaluateArguments) -> int:

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipelines.catalog.split import Catalog
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.reading.reader import ParquetReader
 from jobs.assembly.build import admitted_rows, build_model
-from marigold_rec.checkpoint import CheckpointStore, Found
-from marigold_rec.config import Config
-from marigold_rec.distributed import Ranks, on_first_rank
+from marigold_rec.checkpoint.finding import Found
+from marigold_rec.checkpoint.store import CheckpointStore
+from marigold_rec.config.schema import Config
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import on_first_rank
 from marigold_rec.errors import NumericsError
-from marigold_rec.training import ScoreFolder, StopRequest, load_model, total_counts, write_scores
-from marigold_rec.transforms import plain_type
+from marigold_rec.training.monitoring.rank_totals import total_counts
+from marigold_rec.training.scoring import ScoreFolder, write_scores
+from marigold_rec.training.state import load_model
+from marigold_rec.training.stop import StopRequest
+from marigold_rec.transforms.arrow_types import plain_type
 
 
 @dataclass(frozen=True)

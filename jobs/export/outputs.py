@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from marigold_rec.analysis.targets import targets_of
 from marigold_rec.config.tasks import Task
 from marigold_rec.errors import ConfigError
-from marigold_rec.serving import Output
+from marigold_rec.serving.artefact import Output
 
 
 def outputs_of(

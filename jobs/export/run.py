@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_pipelines.catalog.split import schema_hash
+from data_pipelines.catalog.catalog import schema_hash
 from data_pipelines.synthetic.storage import log_name
 from jobs.assembly.build import admitted_rows, find_train_files
 from jobs.assembly.data_root import names_no_log
@@ -16,19 +16,22 @@ from jobs.assembly.log_once import LogOnce
 from jobs.export.arguments import ExportArguments
 from jobs.export.dense import export_dense
 from jobs.export.outputs import outputs_of
-from marigold_rec.checkpoint import CheckpointStore, Found, config_differences, open_checkpoint
-from marigold_rec.config import Config, Table
+from marigold_rec.checkpoint.compatibility import config_differences
+from marigold_rec.checkpoint.finding import Found, open_checkpoint
+from marigold_rec.checkpoint.store import CheckpointStore
 from marigold_rec.config.loading import config_from
-from marigold_rec.distributed import start_ranks
+from marigold_rec.config.schema import Config
+from marigold_rec.config.tables import Table
+from marigold_rec.distributed.ranks import start_ranks
 from marigold_rec.errors import EXIT_DONE, ConfigError, DataError
 from marigold_rec.network import Network
-from marigold_rec.serving import Artefact
+from marigold_rec.serving.artefact import Artefact
 from marigold_rec.serving.inputs import column_kinds
 from marigold_rec.serving.writing import require_place, write_artefact
-from marigold_rec.training import LOGGER
-from marigold_rec.transforms import FeatureTransforms
+from marigold_rec.training.monitoring.run_log import LOGGER
+from marigold_rec.transforms.feature_transforms import FeatureTransforms
 from marigold_rec.versions import installed_versions
-from models import build_network
+from models.build import build_network
 
 
 def export_checkpoint(arguments: ExportArguments) -> int:

@@ -9,9 +9,8 @@ from data_pipelines.profile.split import profile_split
 from jobs.nightly.partitions import Day, Partitions
 from jobs.nightly.plan import ONE_DAY
 from marigold_rec.atomic_io import read_json, write_atomically
-from marigold_rec.config import Config
-from marigold_rec.gating import Profile
-from marigold_rec.profile import PROFILE_FORMAT
+from marigold_rec.config.schema import Config
+from marigold_rec.profile import PROFILE_FORMAT, Profile
 
 
 class DayProfiles:

@@ -12,6 +12,7 @@ from typing import Literal
 from jobs.nightly.plan import Model, NightlyPlan
 from marigold_rec.atomic_io import read_json, write_atomically
 from marigold_rec.errors import CheckpointError
+from marigold_rec.gating.verdict import Verdict
 from marigold_rec.record import Record
 
 
@@ -70,6 +71,11 @@ class NightlyFolder:
 
     def record_model(self, model: Model) -> None:
         write_atomically(self.model_file, model.json_text())
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Reads verdict.json; None while there is none."""
+        return read_json(self.verdict_file, Verdict, "run the gate again with --from gate")
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -10,9 +10,11 @@ from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.plan import NightlyPlan, days_between
 from marigold_rec.analysis.report import Report
 from marigold_rec.atomic_io import read_json, write_atomically
-from marigold_rec.config import Config
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import CheckpointError
-from marigold_rec.gating import Verdict, judge_data, judge_night, verdict_html
+from marigold_rec.gating.judge import judge_data, judge_night
+from marigold_rec.gating.page import verdict_html
+from marigold_rec.gating.verdict import Verdict
 
 _CHECK_DATA = "check the data again with --from data"
 
@@ -47,11 +49,6 @@ def gate_candidate(config: Config, plan: NightlyPlan, folder: NightlyFolder) -> 
     if of_data is None:
         raise CheckpointError(f"{folder.data_verdict_file}: missing; {_CHECK_DATA}")
     _write_verdict(folder, merge_verdicts([of_model, of_data]))
-
-
-def read_verdict(folder: NightlyFolder) -> Verdict | None:
-    """Reads verdict.json; None while there is none."""
-    return read_json(folder.verdict_file, Verdict, "run the gate again with --from gate")
 
 
 def merge_verdicts(found: Sequence[Verdict]) -> Verdict:

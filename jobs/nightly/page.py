@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.nightly.folder import NightlyFolder, nightly_folders
-from jobs.nightly.gate import read_verdict
 from jobs.nightly.late_files import late_days
 from jobs.nightly.plan import Days, Model, NightlyPlan
 from jobs.nightly.publishing import Published
@@ -23,7 +22,7 @@ _LINE = 160
 
 
 def write_page(folder: NightlyFolder, plan: NightlyPlan, life_cycle: LifeCycleConfig) -> None:
-    verdict = read_verdict(folder)
+    verdict = folder.verdict
     assert verdict is not None, "the gate has run"
     base = "scratch: the first nightly run" if plan.base is None else _describe(plan.base)
     summary = NightSummary(

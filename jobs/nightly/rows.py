@@ -25,8 +25,9 @@ from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.partitions import Partitions
 from jobs.nightly.plan import Days, NightlyPlan, days_between
 from marigold_rec.atomic_io import fsync, read_json
-from marigold_rec.config import Config, load_config
 from marigold_rec.config.life_cycle import TableLifeCycle
+from marigold_rec.config.loading import load_config
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import ConfigError
 from marigold_rec.transforms.file_list import require_listed, write_file_list
 from marigold_rec.transforms.row_bits import (

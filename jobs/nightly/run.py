@@ -15,7 +15,6 @@ from jobs.entrypoint.run_folder import lock_folder, run_folder
 from jobs.nightly.arguments import NightlyArguments
 from jobs.nightly.day_profiles import DayProfiles
 from jobs.nightly.folder import Ending, NightlyFolder, nightly_folders
-from jobs.nightly.gate import read_verdict
 from jobs.nightly.models import candidate_or_none, require_same
 from jobs.nightly.page import one_line, status_lines
 from jobs.nightly.partitions import Partitions, newest
@@ -31,7 +30,7 @@ from jobs.nightly.stages import (
     is_refused,
 )
 from jobs.processes.signals import catch_stop_signals
-from marigold_rec.config import Config
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import (
     EXIT_DONE,
     EXIT_NOT_PUBLISHED,
@@ -184,7 +183,7 @@ class _NightlyJob:
                 f"--from {first}: the model of {day} is in use, or a rollback may return to it: it "
                 "must stay as it was published; roll back past it first (--rollback)"
             )
-        verdict = read_verdict(folder) if first != STAGE_NAMES[0] else None
+        verdict = folder.verdict if first != STAGE_NAMES[0] else None
         if verdict and verdict.stage == "data" and is_about_the_model(first):
             raise ConfigError(
                 f"--from {first}: the data of {day} was refused before the training; check the "
@@ -207,7 +206,7 @@ class _NightlyJob:
                 require_same(
                     self._root, model, "this run was planned with; start again with --from data"
                 )
-        verdict = read_verdict(folder)
+        verdict = folder.verdict
         is_over = verdict is not None and not verdict.publish and "gate" not in again
         is_over |= "publish" in folder.seconds and "publish" not in again
         if not is_over and day != self._published.current:
@@ -281,7 +280,7 @@ class _NightlyJob:
             raise StoppedError("stopped by a signal; run the same command again to resume")
 
     def _end(self, run: NightlyRun) -> int:
-        verdict = read_verdict(run.folder)
+        verdict = run.folder.verdict
         assert verdict is not None, "the gate has run"
         code = EXIT_DONE if verdict.publish else EXIT_NOT_PUBLISHED
         if verdict.publish:

@@ -18,7 +18,6 @@ from jobs.nightly.folder import NightlyFolder
 from jobs.nightly.gate import (
     gate_candidate,
     gate_days,
-    read_verdict,
 )
 from jobs.nightly.late_files import record_files
 from jobs.nightly.models import artefact_digest, candidate, trained_model
@@ -34,8 +33,9 @@ from jobs.nightly.recalibration import (
 from jobs.nightly.retention import drop_old_models
 from jobs.nightly.rows import DaySource, make_row_history
 from jobs.nightly.subprocesses import StageFailedError, launcher, run_stage, wait_for_lock
-from marigold_rec.config import Config, dump_config
+from marigold_rec.config.dumping import dump_config
 from marigold_rec.config.loading import config_from
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import CheckpointError
 
 _EXIT_TIMEOUT_S = 90.0
@@ -181,7 +181,7 @@ def export(run: NightlyRun) -> None:
 
 
 def publish(run: NightlyRun) -> None:
-    verdict = read_verdict(run.folder)
+    verdict = run.folder.verdict
     if verdict is None or verdict.stage != "night" or not verdict.publish:
         raise CheckpointError(
             f"{run.folder.verdict_file}: the gate has not accepted this model; run the gate again "
@@ -255,7 +255,7 @@ def is_about_the_model(stage: str) -> bool:
 
 
 def is_refused(run: NightlyRun) -> bool:
-    verdict = read_verdict(run.folder)
+    verdict = run.folder.verdict
     return verdict is not None and not verdict.publish
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.studies.study_file import SINGLE_TASK, BalancerEntry, StudyFile, read_study_file
-from marigold_rec.config import Config, load_config
+from marigold_rec.config.loading import load_config
 from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import ConfigError
 from marigold_rec.metrics import metrics_of
 

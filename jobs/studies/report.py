@@ -11,7 +11,7 @@ from typing import Any
 from jobs.studies.plan import Plan
 from jobs.studies.study_results import StudyResults, distinct
 from jobs.studies.table import Row, Spread
-from marigold_rec.config import Config
+from marigold_rec.config.schema import Config
 from marigold_rec.config.yaml_text import dump_yaml
 from marigold_rec.reporting.markdown import markdown_table
 

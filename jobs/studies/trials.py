@@ -9,7 +9,9 @@ from typing import Any
 
 from jobs.studies.plan import Plan
 from marigold_rec.atomic_io import write_atomically
-from marigold_rec.config import Config, dump_config, load_config
+from marigold_rec.config.dumping import dump_config
+from marigold_rec.config.loading import load_config
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import ConfigError
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from jobs.entrypoint.exit_codes import exit_with
 from jobs.entrypoint.first_rank import Parser
-from marigold_rec.config import Config, load_config
+from marigold_rec.config.loading import load_config
+from marigold_rec.config.schema import Config
 from marigold_rec.errors import ConfigError
 
 

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from torchrec.distributed.types import ShardingPlan
 
-from data_pipelines.catalog.split import Catalog
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.preflight.evaluation_columns import told_before_training
 from jobs.assembly.build import Data, build_model, check_inputs, find_data, train_reader
 from marigold_rec.batch import Batch
-from marigold_rec.checkpoint import CheckpointStore
-from marigold_rec.config import Config, Table, config_hash
-from marigold_rec.distributed import Ranks
+from marigold_rec.checkpoint.store import CheckpointStore
+from marigold_rec.config.dumping import config_hash
+from marigold_rec.config.schema import Config
+from marigold_rec.config.tables import Table
+from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.errors import EXIT_DONE
-from marigold_rec.sharding import placements
-from marigold_rec.training import LOGGER, Trainer
+from marigold_rec.sharding.planner import placements
+from marigold_rec.training.monitoring.run_log import LOGGER
+from marigold_rec.training.trainer import Trainer
 
 _MIB = 1024**2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from marigold_rec.training import Evaluation
+from marigold_rec.training.evaluation import Evaluation
 
 
 def metric_lines(evaluation: Evaluation) -> Iterator[str]:

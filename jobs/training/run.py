@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.catalog.split import schema_hash
+from data_pipelines.catalog.catalog import schema_hash
 from data_pipelines.preflight.evaluation_columns import told_before_training
 from jobs.assembly.build import (
     build_model,
@@ -22,12 +22,16 @@ from jobs.assembly.build import (
 from jobs.entrypoint.run_folder import lock_folder, move_aside, run_folder
 from jobs.training.metric_table import metric_lines
 from jobs.training.summary import Summary
-from marigold_rec.checkpoint import CheckpointStore, Found, config_differences, open_checkpoint
+from marigold_rec.checkpoint.compatibility import config_differences
+from marigold_rec.checkpoint.finding import Found, open_checkpoint
 from marigold_rec.checkpoint.mirror import refuse_taken_mirror
-from marigold_rec.config import Config, config_hash, dump_config
+from marigold_rec.checkpoint.store import CheckpointStore
 from marigold_rec.config.components import component_name
+from marigold_rec.config.dumping import config_hash, dump_config
 from marigold_rec.config.loading import config_from
-from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
+from marigold_rec.config.schema import Config
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import on_every_rank, on_first_rank
 from marigold_rec.errors import (
     EXIT_DONE,
     EXIT_OTHER,
@@ -36,19 +40,12 @@ from marigold_rec.errors import (
     ConfigError,
     MarigoldError,
 )
-from marigold_rec.sharding import placements
-from marigold_rec.training import (
-    LOGGER,
-    Evaluation,
-    Outcome,
-    RunLog,
-    StopRequest,
-    Trainer,
-    evaluate,
-    peak_memory,
-    stop_on_signals,
-    total_counts,
-)
+from marigold_rec.sharding.planner import placements
+from marigold_rec.training.evaluation import Evaluation, evaluate
+from marigold_rec.training.monitoring.rank_totals import peak_memory, total_counts
+from marigold_rec.training.monitoring.run_log import LOGGER, RunLog
+from marigold_rec.training.stop import StopRequest, stop_on_signals
+from marigold_rec.training.trainer import Outcome, Trainer
 from marigold_rec.training.warm_start import plan_lines
 from marigold_rec.transforms.row_bits import ADMITTED_NAME, row_bits_bytes
 from marigold_rec.versions import installed_versions

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_rec.errors import EXIT_PREEMPTED
-from marigold_rec.training import write_summary
+from marigold_rec.training.monitoring.run_log import write_summary
 
 
 class Summary:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from marigold_rec.analysis.row_arrays import chunks, empty, is_on_disk, looked_up
-from marigold_rec.transforms import is_hashable, plain_type
+from marigold_rec.transforms.arrow_types import is_hashable, plain_type
 
 Codes = NDArray[np.int32]
 Keys = NDArray[np.uint64]

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from marigold_rec.balancing.balancer import Balancer
-from marigold_rec.balancing.directions import Along, Direction, build_directions
+from marigold_rec.balancing.directions import build_directions
+from marigold_rec.balancing.directions.direction import Along, Direction
 from marigold_rec.balancing.probe import Probe
 from marigold_rec.balancing.running_descent import RunningDescent
 from marigold_rec.balancing.simplex import TINY, masked_sum, shared_out

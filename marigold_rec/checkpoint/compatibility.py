@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from marigold_rec.config import Config
 from marigold_rec.config.due import event_time_of
 from marigold_rec.config.flat import flat_settings
+from marigold_rec.config.schema import Config
 
 # Settings that change neither the model nor the order of rows. Where the log lies is free: that the
 # files are the same is what their fingerprint in the manifest vouches for.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from marigold_rec.checkpoint.folders import checkpoint_folders, folder_name
 from marigold_rec.checkpoint.locks import shared_lock
 from marigold_rec.checkpoint.manifest import MANIFEST_NAME, Manifest, read_manifest
 from marigold_rec.checkpoint.mirror import Mirror
-from marigold_rec.checkpoint.retention import checkpoint_folders, folder_name
 from marigold_rec.errors import CheckpointError
 
 

@@ -7,12 +7,12 @@ that vouches for itself (`sealed.py`).
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from marigold_rec.batch import Cursor
+from marigold_rec.checkpoint.folders import STEP_FOLDER
 from marigold_rec.errors import CheckpointError
 from marigold_rec.file_entry import FileEntry, file_entry
 from marigold_rec.record import Record
@@ -20,7 +20,6 @@ from marigold_rec.sealed import sealed, unsealed
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 2
-_STEP_FOLDER = re.compile(r"^step-(\d{9})$")
 # A manifest grows with the number of ranks, by some hundred bytes for each.
 _MOST_MANIFEST_BYTES = 1 << 26
 
@@ -82,7 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = parse_manifest(path.read_bytes(), path)
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read ({error}); not a checkpoint") from error
-    named = _STEP_FOLDER.match(folder.name)
+    named = STEP_FOLDER.match(folder.name)
     if named and int(named[1]) != manifest.step:
         raise CheckpointError(f"{path}: is of step {manifest.step}, not of its folder's name")
     try:

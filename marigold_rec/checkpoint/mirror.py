@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,23 +17,22 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from fsspec.core import url_to_fs
 
-from marigold_rec.checkpoint.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
-from marigold_rec.checkpoint.retention import (
-    Kept,
+from marigold_rec.checkpoint.folders import (
+    STEP_FOLDER,
     folder_name,
-    kept_of,
-    steps_to_keep,
+    make_visible,
+    require_space,
+    sync_all,
     temporary_name,
 )
-from marigold_rec.checkpoint.writing import make_visible, require_space, sync_all
-from marigold_rec.config import Config
-from marigold_rec.config.schema import CheckpointConfig
+from marigold_rec.checkpoint.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
+from marigold_rec.checkpoint.retention import Kept, kept_of, steps_to_keep
+from marigold_rec.config.schema import CheckpointConfig, Config
 from marigold_rec.errors import CheckpointError, ConfigError
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-_STEP = re.compile(r"^step-(\d{9})$")
 # The manifest of a copy that counts no more: it belongs to steps that were taken anew.
 _ABANDONED_NAME = "abandoned-manifest.json"
 _MOST_MANIFEST_BYTES = 1 << 26
@@ -156,7 +154,7 @@ class Mirror:
             paths = self._files.ls(self._root, detail=False)
         except FileNotFoundError:
             return []
-        names = (_STEP.match(str(path).rstrip("/").rsplit("/", 1)[-1]) for path in paths)
+        names = (STEP_FOLDER.match(str(path).rstrip("/").rsplit("/", 1)[-1]) for path in paths)
         return sorted(int(name[1]) for name in names if name)
 
     def _is_marked(self, step: int) -> bool:

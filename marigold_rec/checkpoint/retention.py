@@ -1,8 +1,4 @@
-"""Which checkpoints stay, and what becomes of the others and of what a killed run has left.
-
-A folder that goes is renamed first: a kill in the middle of a deletion leaves no half checkpoint
-under a checkpoint's name.
-"""
+"""Which checkpoints stay, and what becomes of the others and of what a killed run has left."""
 
 from __future__ import annotations
 
@@ -10,18 +6,17 @@ import json
 import math
 import re
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from marigold_rec.checkpoint.folders import STEP_FOLDER, checkpoint_folders, delete, step_of
 from marigold_rec.checkpoint.locks import try_exclusive_lock
 from marigold_rec.checkpoint.manifest import MANIFEST_NAME
 from marigold_rec.config.window_figures import badness
 from marigold_rec.sealed import unsealed
 
-_STEP = re.compile(r"^step-(\d{9})$")
 _STALE = re.compile(r"^step-\d{9}\.tmp-[0-9a-f]{8}$")
 _ABANDONED = re.compile(r"^abandoned-(step-\d{9})-[0-9a-f]{8}$")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -45,19 +40,6 @@ class Cleanup:
     stale: int = 0
     abandoned: int = 0
     problem: str | None = None
-
-
-def folder_name(step: int) -> str:
-    return f"step-{step:09d}"
-
-
-def temporary_name(name: str) -> str:
-    return f"{name}.tmp-{uuid.uuid4().hex[:8]}"
-
-
-def checkpoint_folders(root: Path) -> list[Path]:
-    """By step, never by time stamp; whether they are whole is for their manifests to say."""
-    return sorted(path for path in root.glob("step-*") if _STEP.match(path.name))
 
 
 def steps_to_keep(
@@ -107,21 +89,10 @@ def prune(
     until_now = [path for path in checkpoint_folders(root) if path.name <= newest.name]
     stay = steps_to_keep([_kept(path) for path in until_now], keep, every_n_hours, best_by)
     for path in until_now:
-        if _step(path) not in stay:
+        if step_of(path) not in stay:
             with try_exclusive_lock(path) as is_free:
                 if is_free:  # else the next prune deletes it
                     delete(path)
-
-
-def delete(path: Path) -> None:
-    """Deletes a checkpoint; one that is half deleted counts as a killed save's leftover."""
-    gone = path.rename(path.with_name(temporary_name(path.name)))
-    shutil.rmtree(gone)
-
-
-def abandon(path: Path) -> Path:
-    """Hides a checkpoint from those who look for the newest; its files stay."""
-    return path.rename(path.with_name(f"abandoned-{path.name}-{uuid.uuid4().hex[:8]}"))
 
 
 def cleanup_stale(root: Path, keep: int) -> Cleanup:
@@ -141,12 +112,8 @@ def cleanup_stale(root: Path, keep: int) -> Cleanup:
     return Cleanup(len(stale), len(abandoned[:-keep]))
 
 
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
-
-
 def _kept(folder: Path) -> Kept:
-    step = _STEP.match(folder.name)
+    step = STEP_FOLDER.match(folder.name)
     try:
         content = (folder / MANIFEST_NAME).read_bytes()
     except OSError:

@@ -21,11 +21,12 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_distribu
 from marigold_rec.checkpoint.background import InBackground
 from marigold_rec.checkpoint.dcp_metadata import VerifiedReader, read_dcp_metadata
 from marigold_rec.checkpoint.finding import Found, newest_good
+from marigold_rec.checkpoint.folders import abandon, checkpoint_folders, require_space
 from marigold_rec.checkpoint.locks import shared_lock
 from marigold_rec.checkpoint.manifest import Manifest, read_manifest
 from marigold_rec.checkpoint.mirror import Mirror
 from marigold_rec.checkpoint.mirroring import Mirroring
-from marigold_rec.checkpoint.retention import Cleanup, abandon, checkpoint_folders, cleanup_stale
+from marigold_rec.checkpoint.retention import Cleanup, cleanup_stale
 from marigold_rec.checkpoint.snapshot import Snapshot
 from marigold_rec.checkpoint.spans import Placed, PlacingPlanner
 from marigold_rec.checkpoint.staging import Shards, Staging, bytes_to_write, live_shards
@@ -33,11 +34,12 @@ from marigold_rec.checkpoint.writing import (
     State,
     Written,
     reason,
-    require_space,
     write_checkpoint,
 )
-from marigold_rec.config import Config, config_hash
-from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
+from marigold_rec.config.dumping import config_hash
+from marigold_rec.config.schema import Config
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import on_every_rank, on_first_rank
 from marigold_rec.errors import CheckpointError
 from marigold_rec.versions import installed_versions
 

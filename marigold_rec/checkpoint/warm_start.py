@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from marigold_rec.checkpoint.spans import Span, Spans
-from marigold_rec.config import Config
 from marigold_rec.config.features import SparseFeature
+from marigold_rec.config.schema import Config
 from marigold_rec.config.tables import table_of_key
 from marigold_rec.network import Entries, NetworkLayout
 

@@ -21,24 +21,22 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from marigold_rec.atomic_io import fsync
 from marigold_rec.checkpoint.dcp_metadata import METADATA_NAME
+from marigold_rec.checkpoint.folders import folder_name, make_visible, sync_all, temporary_name
 from marigold_rec.checkpoint.manifest import (
     MANIFEST_NAME,
-    FileEntry,
     Manifest,
-    file_entry,
     manifest_bytes,
 )
-from marigold_rec.checkpoint.retention import abandon, folder_name, prune, temporary_name
+from marigold_rec.checkpoint.retention import prune
 from marigold_rec.checkpoint.staging import Shards, ShardsPlanner, not_finite
 from marigold_rec.config.schema import CheckpointConfig
-from marigold_rec.distributed import on_every_rank, on_first_rank
+from marigold_rec.distributed.together import on_every_rank, on_first_rank
 from marigold_rec.errors import CheckpointError, NumericsError
+from marigold_rec.file_entry import FileEntry, file_entry
 
 Result = TypeVar("Result")
 
-_GIB = 1024**3
 _MOST_NAMES = 8
 
 
@@ -92,18 +90,6 @@ def write_checkpoint(
     return Written(final, on_first_rank(lambda: _prune(root, final, keep), group))
 
 
-def require_space(root: Path, num_bytes: int, keep: int) -> None:
-    """Raises CheckpointError when about `num_bytes` more can't fit on the disk of `root`."""
-    folder = next(path for path in (root, *root.parents) if path.exists())
-    total, _, free = shutil.disk_usage(folder)
-    if total and free < num_bytes:  # some network file systems don't tell: 0 of 0
-        raise CheckpointError(
-            f"{root}: a checkpoint needs about {num_bytes / _GIB:.3g} GiB, {free / _GIB:.3g} GiB "
-            f"are free: nothing was written. There must be room for one more than "
-            f"checkpoint.keep ({keep}): free some, or choose another run.dir"
-        )
-
-
 def check_finite(state: State, step: int, group: dist.ProcessGroup) -> None:
     """Raises NumericsError on all ranks when a value on any of them is not finite. Collective."""
     mine = on_every_rank(lambda: not_finite(state.shards, state.exempt), group)
@@ -135,27 +121,6 @@ def hash_files(temporary: Path, prefix: str) -> dict[str, FileEntry]:
 def write_manifest(temporary: Path, manifest: Manifest) -> None:
     (temporary / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
     sync_all(temporary)
-
-
-def sync_all(folder: Path) -> None:
-    """Files and folder are on the disk when this returns."""
-    for path in (*folder.iterdir(), folder):
-        fsync(path)
-
-
-def make_visible(temporary: Path, final: Path) -> None:
-    # The same step again, reached on another way. Not deleted first: the old one must come back if
-    # the new one can't take its place.
-    replaced = abandon(final) if final.exists() else None
-    try:
-        temporary.rename(final)
-    except OSError:
-        if replaced is not None:
-            replaced.rename(final)
-        raise
-    fsync(final.parent)
-    if replaced is not None:
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 class _Writer(FileSystemWriter):

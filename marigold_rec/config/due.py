@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 
-from marigold_rec.config.schema import Config
 from marigold_rec.config.tasks import Task
 
 Due = tuple[datetime.datetime, datetime.datetime]
@@ -52,14 +51,6 @@ def days_for_due(
 def event_time_of(task: Task) -> str | None:
     """The column of when the label's event happened, for the tasks that have one."""
     return getattr(task, "event_time", None)  # not every kind of label is an event
-
-
-def needs_time(config: Config) -> bool:
-    """Whether the labels of a split depend on when the rows happened (data.time)."""
-    splits = [config.data.train, config.data.eval]
-    return any(split is not None and split.due is not None for split in splits) or any(
-        event_time_of(task) is not None for task in config.tasks
-    )
 
 
 def _day(us: int) -> datetime.date:

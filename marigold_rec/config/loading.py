@@ -6,7 +6,6 @@ Defaults < YAML < overrides.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from marigold_rec.config.moved import moved_settings
 from marigold_rec.config.overrides import apply_override
 from marigold_rec.config.problems import describe_all
 from marigold_rec.config.schema import Config
-from marigold_rec.config.yaml_text import MAX_CHARACTERS, dump_yaml, parse_yaml
+from marigold_rec.config.yaml_text import MAX_CHARACTERS, parse_yaml
 from marigold_rec.errors import ConfigError
 
 
@@ -58,17 +57,6 @@ def config_from(tree: Mapping[str, Any], overrides: Sequence[str], *, where: str
         except ConfigError as error:
             problems += error.problems
     return _validate(own, problems, where)
-
-
-def dump_config(config: Config) -> str:
-    """The whole effective config as YAML, which `load_config` reads back to an equal Config."""
-    return dump_yaml(config.model_dump(mode="json"))
-
-
-def config_hash(config: Config) -> str:
-    """A stable hash (16 hex digits) of every setting."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _validate(tree: dict[str, Any], problems: list[str], where: str) -> Config:

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from marigold_rec.config.names import NAME_PATTERN, RUN_NAME_PATTERN
-from marigold_rec.config.nearest import did_you_mean, names_at, tags_at
+from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.config.sections_at import names_at, tags_at
 
 _Place = tuple[int | str, ...]
 

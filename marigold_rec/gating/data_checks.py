@@ -10,7 +10,7 @@ from marigold_rec.gating.nights import nights_alike
 from marigold_rec.gating.verdict import Check, limited, stated
 from marigold_rec.profile import ColumnProfile, Profile
 from marigold_rec.reporting.wording import shown
-from marigold_rec.transforms import same_meaning
+from marigold_rec.transforms.arrow_types import same_meaning
 
 _FEATURES = ("category", "number")
 _EXPECTED_OTHERS = 50

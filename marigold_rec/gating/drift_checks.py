@@ -10,7 +10,7 @@ from marigold_rec.gating.psi import numbers_psi, values_psi
 from marigold_rec.gating.verdict import Check, limited, stated
 from marigold_rec.profile import ColumnProfile, Profile
 from marigold_rec.reporting.wording import shown
-from marigold_rec.transforms import same_meaning
+from marigold_rec.transforms.arrow_types import same_meaning
 
 _LEAST_NIGHTS = 2
 """From one night nobody knows which columns change every day."""

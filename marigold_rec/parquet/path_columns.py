@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 import pyarrow as pa
 
 from marigold_rec.parquet.names import partition_values
-from marigold_rec.transforms import cast_table
+from marigold_rec.transforms.columns import cast_table
 
 _INTEGERS = 2**63
 

@@ -16,8 +16,9 @@ import pyarrow.types as pat
 from marigold_rec.config.features import FeatureSettings
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.errors import DataError
-from marigold_rec.transforms import FeatureTransforms, cast_table, plain_type
-from marigold_rec.transforms.arrow_types import is_bytes, is_list, is_text
+from marigold_rec.transforms.arrow_types import is_bytes, is_list, is_text, plain_type
+from marigold_rec.transforms.columns import cast_table
+from marigold_rec.transforms.feature_transforms import FeatureTransforms
 from marigold_rec.transforms.kinds import kind_of
 
 _LEAD = "the rows to predict: "

@@ -22,7 +22,8 @@ from marigold_rec.parquet.path_columns import complete, only_in_path, type_of_pa
 from marigold_rec.parquet.table_formats import refuse_tables
 from marigold_rec.parquet.walking import walk
 from marigold_rec.serving.predictor import Predictor
-from marigold_rec.transforms import cast_table, common_type, plain_type
+from marigold_rec.transforms.arrow_types import common_type, plain_type
+from marigold_rec.transforms.columns import cast_table
 
 _MARK = b"marigold_rec.scores"
 """Metadata key of our files: another Parquet file is never overwritten."""

@@ -19,7 +19,7 @@ from marigold_rec.serving.artefact import DENSE_NAME, Artefact, read_artefact
 from marigold_rec.serving.inputs import Inputs
 from marigold_rec.serving.program import load_program
 from marigold_rec.serving.tables import Lookup, open_table, pooled
-from marigold_rec.transforms import FeatureTransforms, Transformed
+from marigold_rec.transforms.feature_transforms import FeatureTransforms, Transformed
 from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_row_bits
 
 _ROWS_AT_ONCE = 8192

@@ -14,7 +14,7 @@ from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from marigold_rec.config.schema import SparseOptimizerConfig
 from marigold_rec.config.tables import Table
-from marigold_rec.distributed import Ranks
+from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.sharding.initialize import initialize_tables
 from marigold_rec.sharding.planner import sharders
 

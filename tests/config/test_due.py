@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.labels.due import needs_time
 from marigold_rec.checkpoint import config_differences
 from marigold_rec.config import Config, dump_config, load_config
-from marigold_rec.config.due import needs_time
 from marigold_rec.config.loading import config_from
 from marigold_rec.errors import ConfigError
 from tests.support.runs import config_tree

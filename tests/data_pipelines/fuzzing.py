@@ -25,8 +25,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.catalog.split import check_data, needed_columns, scan
+from data_pipelines.catalog.scan import scan
 from data_pipelines.order.partition import Piece
+from data_pipelines.preflight.columns import check_data, needed_columns
 from data_pipelines.reading.row_groups import RowGroups
 from data_pipelines.validate.split import validate_split
 from marigold_rec.config import load_config

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.catalog.split import scan, schema_hash
+from data_pipelines.catalog.catalog import schema_hash
+from data_pipelines.catalog.scan import scan
 from marigold_rec.checkpoint import read_manifest
 from tests.support.launches import (
     PATIENT,

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marigold_rec.config import Config
-from marigold_rec.config.loading import config_from, dump_config
+from marigold_rec.config.dumping import dump_config
+from marigold_rec.config.loading import config_from
 from marigold_rec.config.yaml_text import parse_yaml
 from marigold_rec.errors import ConfigError
 from marigold_rec.transforms import FeatureTransforms

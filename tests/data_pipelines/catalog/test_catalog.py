@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.catalog.split import ScanRules, check_data, needed_columns, scan
+from data_pipelines.catalog.scan import ScanRules, scan
 from data_pipelines.catalog.storage import FileState, Storage
 from data_pipelines.order.partition import Piece
+from data_pipelines.preflight.columns import check_data, needed_columns
 from data_pipelines.reading.row_groups import RowGroups
 from marigold_rec.errors import DataError
 from tests.support.parquet import click_log, log_config, write_file, write_log

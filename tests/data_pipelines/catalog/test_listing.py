@@ -9,7 +9,7 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from data_pipelines.catalog.split import ScanRules, scan
+from data_pipelines.catalog.scan import ScanRules, scan
 from data_pipelines.order.partition import Piece
 from data_pipelines.reading.row_groups import RowGroups
 from marigold_rec.errors import DataError

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from data_pipelines.catalog.pinned_schema import PinnedSchema
-from data_pipelines.catalog.split import ScanRules, check_data, needed_columns, scan
+from data_pipelines.catalog.scan import ScanRules, scan
 from data_pipelines.id_counts.occurrences import count_ids
+from data_pipelines.preflight.columns import check_data, needed_columns
 from data_pipelines.preflight.split import rules_of
 from data_pipelines.profile.split import profile_split
 from data_pipelines.reading.reader import ParquetReader

@@ -8,9 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from data_pipelines.catalog.catalog import schema_hash
 from data_pipelines.catalog.pinned_schema import read_schema, write_schema
+from data_pipelines.catalog.scan import ScanRules, scan
 from data_pipelines.catalog.schema_drift import column_types
-from data_pipelines.catalog.split import ScanRules, needed_columns, scan, schema_hash
+from data_pipelines.preflight.columns import needed_columns
 from data_pipelines.preflight.split import look_at_split
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.errors import ConfigError, DataError

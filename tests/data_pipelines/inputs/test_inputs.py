@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from data_pipelines.catalog.split import needed_columns, scan
+from data_pipelines.catalog.scan import scan
 from data_pipelines.inputs import InputChecks, InputTally, look_at_inputs
 from data_pipelines.inputs.sample import spread_groups
+from data_pipelines.preflight.columns import needed_columns
 from data_pipelines.validate.__main__ import main
 from marigold_rec.config import Config, dump_config
 from tests.support.parquet import write_file

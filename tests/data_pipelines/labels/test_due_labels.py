@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.catalog.split import needed_columns
 from data_pipelines.labels.columns import LabelColumns, Labels
 from data_pipelines.labels.due import LabelTimes, label_time_problems, times_of
 from data_pipelines.labels.limit import LabelLimit
+from data_pipelines.preflight.columns import needed_columns
 from marigold_rec.config import Config
 from marigold_rec.config.due import Due, days_for_due
 from marigold_rec.errors import DataError

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.catalog.split import Catalog
+from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.order.due_files import due_moment_us, due_order
 from data_pipelines.preflight.split import look_at_split, split_problems
 from data_pipelines.reading.reader import ParquetReader

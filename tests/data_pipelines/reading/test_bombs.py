@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.catalog.split import scan
+from data_pipelines.catalog.scan import scan
 from data_pipelines.id_counts.occurrences import count_ids
 from data_pipelines.order.partition import Piece
 from data_pipelines.profile.split import profile_split

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_pipelines.catalog.split import check_data, needed_columns, scan
+from data_pipelines.catalog.scan import scan
+from data_pipelines.preflight.columns import check_data, needed_columns
 from data_pipelines.reading.reader import ParquetReader
 from marigold_rec.config import Config
 

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.catalog.split import needed_columns, scan
+from data_pipelines.catalog.scan import scan
+from data_pipelines.preflight.columns import needed_columns
 from data_pipelines.reading.reader import ParquetReader
 from marigold_rec.batch import Batch, Cursor
 from marigold_rec.errors import DataError

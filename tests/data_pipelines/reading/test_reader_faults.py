@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.catalog.split import scan
+from data_pipelines.catalog.scan import scan
 from data_pipelines.labels import limit as label_limit
 from data_pipelines.order.rest import plan_rest
 from data_pipelines.reading.reader import ParquetReader

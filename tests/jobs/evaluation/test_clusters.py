@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from data_pipelines.catalog.split import Catalog, scan
+from data_pipelines.catalog.catalog import Catalog
+from data_pipelines.catalog.scan import scan
 from data_pipelines.preflight.evaluation_columns import columns_of
 from jobs.evaluation.arguments import parse_arguments
 from jobs.evaluation.clusters import cluster_codes, null_warnings, slicings_of
