@@ -50,7 +50,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 _RESULTS = Path(__file__).resolve().parent / "results"
 sys.path.insert(0, str(_ROOT))
 
-from jobs.assembly.build import build_model, find_data, train_reader  # noqa: E402
+from jobs.assembly.data import find_data, train_reader  # noqa: E402
+from jobs.assembly.model import build_model  # noqa: E402
 from marigold_rec.batch import Batch, Cursor  # noqa: E402
 from marigold_rec.checkpoint import CheckpointStore  # noqa: E402
 from marigold_rec.config import Config, load_config  # noqa: E402

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import os
 import re
@@ -11,12 +13,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 
 from marigold_rec import __version__, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("marigold_rec", "models", "data_pipelines", "jobs", "launch")
+LONGEST_CHAIN = 15
 SCRIPTS = ("launch/setup.sh", "launch/test.sh", "launch/demo.sh", ".ci/run")
 VARIANTS = [
     ("cpu", {"torch": versions.TORCH, "fbgemm-gpu-cpu": versions.FBGEMM}),
@@ -66,6 +70,58 @@ def test_each_folder_with_code_is_a_package(top: str) -> None:
     folders = {path.parent for path in (ROOT / top).rglob("*.py")}
     missing = [folder for folder in folders if not (folder / "__init__.py").exists()]
     assert missing == []
+
+
+def lines_in_functions(file: Path) -> set[int]:
+    """Those of imports that are not done when the module is imported."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    within = [
+        node
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, functions)
+        for node in ast.walk(function)
+    ]
+    return {node.lineno for node in within if isinstance(node, ast.Import | ast.ImportFrom)}
+
+
+def imports_of_modules() -> dict[str, set[str]]:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
+    found: dict[str, set[str]] = {}
+    for module in graph.modules:
+        path = ROOT / module.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        later = lines_in_functions(file)
+        found[module] = {
+            imported
+            for imported in graph.find_modules_directly_imported_by(module)
+            for line in graph.get_import_details(importer=module, imported=imported)
+            if line["line_number"] not in later
+        }
+    return found
+
+
+def longest_chain(imports: dict[str, set[str]]) -> tuple[str, ...]:
+    """From importer to imported. There are no circles: import-linter sees to it."""
+
+    @functools.cache
+    def chain_from(module: str) -> tuple[str, ...]:
+        below = [chain_from(imported) for imported in sorted(imports[module])]
+        return (module, *max(below, key=len, default=()))
+
+    return max(map(chain_from, sorted(imports)), key=len)
+
+
+def test_chains_of_imports_are_short() -> None:
+    """Who reads a module has at most this many to read below it, one after the other.
+
+    Where a chain is too long: import from the module that defines a name, not from a package's
+    `__init__`; and give the half of a file that many need a file of its own.
+    """
+    imports = imports_of_modules()
+    assert "jobs.training.arguments" in imports["launch.train"]
+    assert "jobs.training.run" not in imports["launch.train"], "it is imported within a function"
+    chain = longest_chain(imports)
+    assert len(chain) <= LONGEST_CHAIN, " -> ".join(chain)
 
 
 @pytest.mark.parametrize("top", PACKAGES)

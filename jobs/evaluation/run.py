@@ -10,7 +10,7 @@ from typing import cast
 
 from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.preflight.evaluation_columns import columns_of
-from jobs.assembly.build import find_eval_data, find_train_files
+from jobs.assembly.data import find_eval_data, find_train_files
 from jobs.assembly.log_once import LogOnce
 from jobs.entrypoint.exit_codes import rank_from_env
 from jobs.evaluation.arguments import EvaluateArguments

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.reading.reader import ParquetReader
-from jobs.assembly.build import admitted_rows, build_model
+from jobs.assembly.admitted_rows import admitted_in_checkpoint
+from jobs.assembly.model import build_model
 from marigold_rec.checkpoint.finding import Found
 from marigold_rec.checkpoint.store import CheckpointStore
 from marigold_rec.config.schema import Config
@@ -48,7 +49,7 @@ def score(
     built = build_model(config, ranks)
     store = CheckpointStore(found.folder.parent, ranks, config)
     load_model(built.model, store, found)
-    admitted = on_first_rank(lambda: admitted_rows(found, config), ranks.control)
+    admitted = on_first_rank(lambda: admitted_in_checkpoint(found, config), ranks.control)
     reader = ParquetReader(
         catalog,
         config,

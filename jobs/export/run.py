@@ -10,7 +10,8 @@ from torch import Tensor
 
 from data_pipelines.catalog.catalog import schema_hash
 from data_pipelines.synthetic.storage import log_name
-from jobs.assembly.build import admitted_rows, find_train_files
+from jobs.assembly.admitted_rows import admitted_in_checkpoint
+from jobs.assembly.data import find_train_files
 from jobs.assembly.data_root import names_no_log
 from jobs.assembly.log_once import LogOnce
 from jobs.export.arguments import ExportArguments
@@ -60,7 +61,7 @@ def export_checkpoint(arguments: ExportArguments) -> int:
             {table: _values(table, store, found) for table in tables},
             precision=arguments.tables,
             quantize=torch.ops.fbgemm.FloatToFused8BitRowwiseQuantized,
-            admitted=admitted_rows(found, config),
+            admitted=admitted_in_checkpoint(found, config),
         )
     table_bytes = sum(written.files[entry.file].bytes for entry in written.tables.values())
     LOGGER.info(

@@ -10,7 +10,8 @@ from torchrec.distributed.types import ShardingPlan
 
 from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.preflight.evaluation_columns import told_before_training
-from jobs.assembly.build import Data, build_model, check_inputs, find_data, train_reader
+from jobs.assembly.data import Data, check_inputs, find_data, train_reader
+from jobs.assembly.model import build_model
 from marigold_rec.batch import Batch
 from marigold_rec.checkpoint.store import CheckpointStore
 from marigold_rec.config.dumping import config_hash

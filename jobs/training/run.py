@@ -11,14 +11,8 @@ from typing import Any
 
 from data_pipelines.catalog.catalog import schema_hash
 from data_pipelines.preflight.evaluation_columns import told_before_training
-from jobs.assembly.build import (
-    build_model,
-    check_inputs,
-    eval_reader,
-    find_data,
-    network_layout,
-    train_reader,
-)
+from jobs.assembly.data import check_inputs, eval_reader, find_data, train_reader
+from jobs.assembly.model import build_model, network_layout
 from jobs.entrypoint.run_folder import lock_folder, move_aside, run_folder
 from jobs.training.metric_table import metric_lines
 from jobs.training.summary import Summary

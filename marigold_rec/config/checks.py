@@ -12,7 +12,7 @@ from marigold_rec.config.gate_names import gate_problems
 from marigold_rec.config.label_kinds import LABEL_KINDS, has_classes
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.schema import Config
-from marigold_rec.config.window_figures import window_figures
+from marigold_rec.config.window_figures import window_figure, window_metrics
 
 
 def cross_field_problems(config: Config) -> list[str]:
@@ -288,7 +288,10 @@ def _dates(config: Config) -> list[str]:
 
 
 def _best_by(config: Config) -> list[str]:
-    name, known = config.checkpoint.keep_best_by, window_figures(config.tasks)
+    name = config.checkpoint.keep_best_by
+    known = [
+        window_figure(m, task.name) for task in config.tasks for m in window_metrics(task.kind)
+    ]
     if name is None:
         return []
     if name not in known:

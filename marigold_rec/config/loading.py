@@ -78,7 +78,7 @@ def _validate(tree: dict[str, Any], problems: list[str], where: str) -> Config:
     try:
         config = Config.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise ConfigError(problems + describe_all(error.errors(), tree)) from None
+        raise ConfigError(problems + describe_all(Config, error.errors(), tree)) from None
     problems += cross_field_problems(config)
     if problems:
         raise ConfigError(problems)

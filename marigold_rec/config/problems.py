@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from marigold_rec.config.names import NAME_PATTERN, RUN_NAME_PATTERN
 from marigold_rec.config.nearest import did_you_mean
+from marigold_rec.config.section import Section
 from marigold_rec.config.sections_at import names_at, tags_at
 
 _Place = tuple[int | str, ...]
@@ -42,9 +43,11 @@ _PATTERNS = {
 }
 
 
-def describe_all(errors: Sequence[ErrorDetails], tree: dict[str, Any]) -> list[str]:
-    """One line per problem in `tree`, whose validation gave `errors`."""
-    lines = [_describe(error, tree) for error in errors if not _is_echo(error)]
+def describe_all(
+    root: type[Section], errors: Sequence[ErrorDetails], tree: dict[str, Any]
+) -> list[str]:
+    """One line per problem in `tree`, whose validation as a `root` gave `errors`."""
+    lines = [_describe(root, error, tree) for error in errors if not _is_echo(error)]
     return list(dict.fromkeys(lines))  # a union reports a value once per member
 
 
@@ -55,12 +58,12 @@ def _is_echo(error: ErrorDetails) -> bool:
     return error["type"] == "too_short" and isinstance(found, list) and len(found) >= least
 
 
-def _describe(error: ErrorDetails, tree: dict[str, Any]) -> str:
+def _describe(root: type[Section], error: ErrorDetails, tree: dict[str, Any]) -> str:
     path, found = error["loc"], error["input"]
     context = error.get("ctx") or {}
     match error["type"]:
         case "extra_forbidden":
-            hint = did_you_mean(str(path[-1]), names_at(path[:-1], tree))
+            hint = did_you_mean(str(path[-1]), names_at(root, path[:-1], tree))
             return f"{_readable(path, tree)}: unknown key; {hint}"
         case "missing" if isinstance(path[-1], int):
             return _found(path[:-1], tree, found, "have 2 entries")
@@ -68,12 +71,12 @@ def _describe(error: ErrorDetails, tree: dict[str, Any]) -> str:
             return f"{_readable(path, tree)}: missing; give it a value"
         case "union_tag_not_found":
             key = str(context.get("discriminator", "kind")).strip("'")
-            known = ", ".join(context.get("known") or tags_at(path))
+            known = ", ".join(context.get("known") or tags_at(root, path))
             return f"{_readable(path, tree)}.{key}: missing; give it one of {known}"
         case "union_tag_invalid":
             key = str(context.get("discriminator", "kind")).strip("'")
             tag = context.get("tag")
-            hint = did_you_mean(str(tag), context.get("known") or tags_at(path))
+            hint = did_you_mean(str(tag), context.get("known") or tags_at(root, path))
             return f"{_readable(path, tree)}.{key}: found {tag!r}; {hint}"
         case "value_error":
             where = _readable(path, tree)

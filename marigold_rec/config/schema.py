@@ -2,7 +2,7 @@
 
 Every field has a default except what only the user can know (features and tasks). Units stand in
 the names. Cross-field checks stand beside their fields; what depends on the number of ranks is
-checked in `jobs/assembly/build.py`, once that number is known.
+checked in `jobs/assembly/data.py`, once that number is known.
 """
 
 from __future__ import annotations

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from marigold_rec.config.components import OneOf
-from marigold_rec.config.schema import Config
 from marigold_rec.config.section import Section
 
 
-def names_at(path: tuple[int | str, ...], tree: Any) -> list[str]:
+def names_at(root: type[Section], path: tuple[int | str, ...], tree: Any) -> list[str]:
     """Names of the fields of the section at a pydantic error's path, [] if there is none. `tree`:
     what was validated, whose names say which component's settings stand at a place."""
-    here: Any = Config
+    here: Any = root
     value = tree
     for part in path:
         here = _child(here, part)
@@ -30,9 +29,9 @@ def names_at(path: tuple[int | str, ...], tree: Any) -> list[str]:
     return list(here.model_fields) if _is_section(here) else []
 
 
-def tags_at(path: tuple[int | str, ...]) -> list[str]:
+def tags_at(root: type[Section], path: tuple[int | str, ...]) -> list[str]:
     """Tags of the tagged union at a pydantic error's path, [] if there is none."""
-    here: Any = Config
+    here: Any = root
     for part in path:
         here = _child(here, part)
     return [str(tag) for member in _members(_strip(here)) for tag in _tags(member)]

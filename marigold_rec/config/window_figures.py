@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from marigold_rec.config.tasks import Task
 from marigold_rec.metrics import metric_of, metrics_of
 
 
@@ -16,11 +13,6 @@ def window_metrics(kind: str) -> list[str]:
 def window_figure(metric: str, task: str) -> str:
     """window_auc/ctr; after train/ in the log."""
     return f"window_{metric}/{task}"
-
-
-def window_figures(tasks: Iterable[Task]) -> list[str]:
-    """All that `tasks` have."""
-    return [window_figure(name, t.name) for t in tasks for name in window_metrics(t.kind)]
 
 
 def badness(figure: str, value: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from marigold_rec.training.objective import StepOutput
-from marigold_rec.training.probing import Lookup, Prober
+from marigold_rec.training.probing.prober import Lookup, Prober
 from marigold_rec.training.step_hook import StepHook
 from marigold_rec.training.stopwatch import Stopwatch
 

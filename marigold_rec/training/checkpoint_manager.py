@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from marigold_rec.checkpoint import CheckpointStore, Found, Saved, SaveFailed, Snapshot
+from marigold_rec.checkpoint.finding import Found
+from marigold_rec.checkpoint.snapshot import Snapshot
+from marigold_rec.checkpoint.store import CheckpointStore, Saved, SaveFailed
 from marigold_rec.errors import MarigoldError
 from marigold_rec.training.monitoring.run_log import LOGGER, RunLog
 from marigold_rec.training.objective import StepOutput

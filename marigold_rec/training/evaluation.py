@@ -19,7 +19,8 @@ from marigold_rec.analysis.figures import estimates
 from marigold_rec.analysis.score_files import ScoreFiles
 from marigold_rec.analysis.targets import targets_of
 from marigold_rec.config.tasks import Task
-from marigold_rec.distributed import Ranks, on_first_rank
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import on_first_rank
 from marigold_rec.metrics import in_order, metric_of
 from marigold_rec.network import Network
 from marigold_rec.training.batches import Reader

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torchrec.distributed import DistributedModelParallel
 
-from marigold_rec.config import Config
-from marigold_rec.distributed import Ranks
+from marigold_rec.config.schema import Config
+from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.training.balancer_probe import BalancerProbe
 from marigold_rec.training.batches import Reader
 from marigold_rec.training.checkpoint_manager import CheckpointManager

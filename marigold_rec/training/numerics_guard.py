@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from marigold_rec.config import Config
-from marigold_rec.distributed import Ranks
+from marigold_rec.config.schema import Config
+from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.errors import NumericsError
 from marigold_rec.training.clipping import GradientClipping
 from marigold_rec.training.monitoring.large_inputs import describe_large_inputs, large_inputs

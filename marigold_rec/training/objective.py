@@ -15,18 +15,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from marigold_rec.balancing import Balancer
+from marigold_rec.balancing.balancer import Balancer
 from marigold_rec.batch import Batch
 from marigold_rec.inputs import Inputs
 from marigold_rec.network import Network
 from marigold_rec.training.forward_snapshot import ForwardSnapshot
 from marigold_rec.training.losses import TaskLosses, global_losses
-from marigold_rec.training.probing import (
-    ProbeContext,
-    build_prober,
-    random_state,
-    representation_gram,
-)
+from marigold_rec.training.probing.context import ProbeContext
+from marigold_rec.training.probing.gram import representation_gram
+from marigold_rec.training.probing.prober import build_prober
+from marigold_rec.training.probing.random_stream import random_state
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from marigold_rec.batch import Cursor, carried_on
-from marigold_rec.checkpoint import Found, Manifest
-from marigold_rec.distributed import Ranks
+from marigold_rec.checkpoint.finding import Found
+from marigold_rec.checkpoint.manifest import Manifest
+from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.errors import CheckpointError
 from marigold_rec.training.batches import Reader
 from marigold_rec.training.monitoring.run_log import LOGGER

@@ -22,8 +22,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 from torchrec.distributed.shards_wrapper import LocalShardsWrapper
 
-from marigold_rec.checkpoint import Found
 from marigold_rec.checkpoint.dcp_metadata import read_dcp_metadata
+from marigold_rec.checkpoint.finding import Found
 
 _SUMS = "optimizer/sparse."
 _WEIGHTS = "model/"

@@ -20,13 +20,9 @@ from torchrec.distributed import DistributedModelParallel
 
 from marigold_rec.analysis.score_files import ScoreWriter
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.distributed import (
-    Agreement,
-    Ranks,
-    on_every_rank,
-    on_first_rank,
-    raise_together,
-)
+from marigold_rec.distributed.agreement import Agreement
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import on_every_rank, on_first_rank, raise_together
 from marigold_rec.errors import ConfigError, StoppedError
 from marigold_rec.network import Network
 from marigold_rec.training.batches import FetchedBatches, Reader

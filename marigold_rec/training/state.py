@@ -10,8 +10,10 @@ from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.model_parallel import get_unwrapped_module
 
-from marigold_rec.checkpoint import CheckpointStore, Found
-from marigold_rec.distributed import Ranks, on_first_rank
+from marigold_rec.checkpoint.finding import Found
+from marigold_rec.checkpoint.store import CheckpointStore
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import on_first_rank
 from marigold_rec.training.objective import Objective
 from marigold_rec.training.optimizer import Optimizers
 from marigold_rec.training.probing.random_stream import random_state, set_random_state

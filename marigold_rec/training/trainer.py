@@ -13,9 +13,13 @@ import torch.distributed as dist
 from torchrec.distributed import DistributedModelParallel
 
 from marigold_rec.batch import Batch, Cursor
-from marigold_rec.checkpoint import CheckpointStore, Found, Snapshot
-from marigold_rec.config import Config
-from marigold_rec.distributed import Agreement, Decision, Ranks, raise_together
+from marigold_rec.checkpoint.finding import Found
+from marigold_rec.checkpoint.snapshot import Snapshot
+from marigold_rec.checkpoint.store import CheckpointStore
+from marigold_rec.config.schema import Config
+from marigold_rec.distributed.agreement import Agreement, Decision
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import raise_together
 from marigold_rec.network import NetworkLayout
 from marigold_rec.training.batches import FetchedBatches, Reader
 from marigold_rec.training.checkpoint_manager import CheckpointManager

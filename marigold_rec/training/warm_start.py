@@ -10,11 +10,15 @@ from typing import Any
 from torch import Tensor
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from marigold_rec.checkpoint import CheckpointStore, Found, read_dcp_metadata
+from marigold_rec.checkpoint.dcp_metadata import read_dcp_metadata
+from marigold_rec.checkpoint.finding import Found
 from marigold_rec.checkpoint.spans import Placed, Spans
+from marigold_rec.checkpoint.store import CheckpointStore
 from marigold_rec.checkpoint.warm_start import Models, Move, WarmStart, plan_warm_start
-from marigold_rec.config import Config, Table
-from marigold_rec.distributed import Ranks, on_every_rank, on_first_rank
+from marigold_rec.config.schema import Config
+from marigold_rec.config.tables import Table
+from marigold_rec.distributed.ranks import Ranks
+from marigold_rec.distributed.together import on_every_rank, on_first_rank
 from marigold_rec.errors import CheckpointError
 from marigold_rec.training.row_resets import reset_rows
 from marigold_rec.transforms.row_bits import EVICTED_NAME, RowBits, read_night_bits

@@ -15,7 +15,8 @@ import torch.distributed as dist
 import yaml
 from torch import Tensor
 
-from jobs.assembly.build import BuiltModel, Data, build_model, eval_reader, find_data, train_reader
+from jobs.assembly.data import Data, eval_reader, find_data, train_reader
+from jobs.assembly.model import BuiltModel, build_model
 from marigold_rec.checkpoint import CheckpointStore
 from marigold_rec.config import Config, load_config
 from marigold_rec.distributed import Ranks, start_ranks

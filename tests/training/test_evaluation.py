@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.assembly.build import eval_reader
+from jobs.assembly.data import eval_reader
 from marigold_rec.training import Evaluation, load_model
 from tests.support.launches import (
     PATIENT,

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from jobs.assembly.build import network_layout
+from jobs.assembly.model import network_layout
 from marigold_rec.config import load_config
 from marigold_rec.errors import CheckpointError
 from marigold_rec.sharding.initialize import table_rows

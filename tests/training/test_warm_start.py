@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.assembly.build import network_layout
+from jobs.assembly.model import network_layout
 from marigold_rec.config import load_config
 from marigold_rec.errors import CheckpointError
 from marigold_rec.training.state import TrainState

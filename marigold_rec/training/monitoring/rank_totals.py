@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 import torch.distributed as dist
 
-from marigold_rec.distributed import Ranks
+from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.training.objective import StepOutput
 from marigold_rec.training.step_hook import Scalars, StepHook
 

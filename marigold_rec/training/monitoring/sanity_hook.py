@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marigold_rec.config import Config
+from marigold_rec.config.schema import Config
 from marigold_rec.training.monitoring.large_inputs import describe_large_inputs, large_inputs
 from marigold_rec.training.monitoring.sanity import SanityGuard
 from marigold_rec.training.monitoring.window_metrics import WindowMetrics

@@ -14,7 +14,7 @@ from torchrec.distributed import DistributedModelParallel
 
 from marigold_rec.checkpoint.staging import live_shards
 from marigold_rec.config.tables import table_of_key
-from marigold_rec.distributed import Ranks
+from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.errors import NumericsError
 from marigold_rec.training.objective import StepOutput
 from marigold_rec.training.state import model_tensors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from marigold_rec.balancing import Balancer
+from marigold_rec.balancing.balancer import Balancer
 from marigold_rec.training.monitoring.run_log import LOGGER
 from marigold_rec.training.objective import StepOutput
 from marigold_rec.training.step_hook import Scalars, StepHook

@@ -26,7 +26,7 @@ from marigold_rec.config.label_kinds import has_classes
 from marigold_rec.config.tasks import Task
 from marigold_rec.config.window_figures import window_figure, window_metrics
 from marigold_rec.contracts import Head
-from marigold_rec.distributed import Ranks
+from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.metrics import LOG_LOSS_CLIP, METRICS, imported
 from marigold_rec.training.monitoring.sanity import TaskMetrics
 from marigold_rec.training.objective import StepOutput

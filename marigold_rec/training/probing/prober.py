@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from marigold_rec.balancing import Balancer, Probe
+from marigold_rec.balancing.balancer import Balancer
+from marigold_rec.balancing.probe import Probe
 from marigold_rec.batch import Batch
 from marigold_rec.config.balancers import ProbeConfig
 from marigold_rec.inputs import Inputs

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.assembly.build import find_train_files
+from jobs.assembly.data import find_train_files
 from jobs.assembly.data_root import data_root, split_root
 from jobs.assembly.log_once import LogOnce
 from launch.nightly import main as nightly

@@ -1,14 +1,9 @@
-"""The composition root builds data and model from a config, for every command."""
+"""Finds, checks and reads the data that a config names, for every command."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import torch
-from torchrec.distributed import DistributedModelParallel
-from torchrec.distributed.types import ShardingPlan
 
 from data_pipelines.catalog.catalog import Catalog
 from data_pipelines.catalog.scan import scan
@@ -18,24 +13,16 @@ from data_pipelines.order.partition import require_one_step
 from data_pipelines.preflight.columns import needed_columns
 from data_pipelines.preflight.split import look_at_split, rules_of, split_problems
 from data_pipelines.reading.reader import ParquetReader
+from jobs.assembly.admitted_rows import admitted_for_training
 from jobs.assembly.data_root import split_root
 from jobs.assembly.log_once import LogOnce
-from marigold_rec.balancing import build_balancer
-from marigold_rec.checkpoint.finding import Found
 from marigold_rec.config.data import SplitConfig
 from marigold_rec.config.schema import Config
-from marigold_rec.config.tables import Table
 from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.distributed.together import on_first_rank
-from marigold_rec.errors import ConfigError, DataError
-from marigold_rec.network import NetworkLayout
-from marigold_rec.sharding.model import shard_model
-from marigold_rec.sharding.planner import plan_sharding
+from marigold_rec.errors import DataError
 from marigold_rec.training.monitoring.run_log import LOGGER
-from marigold_rec.training.objective import Objective
-from marigold_rec.training.train_module import TrainModule
-from marigold_rec.transforms.row_bits import ADMITTED_NAME, RowBits, read_night_bits, read_row_bits
-from models.build import build_embeddings, build_network
+from marigold_rec.transforms.row_bits import RowBits
 
 
 @dataclass(frozen=True)
@@ -46,14 +33,6 @@ class Data:
     eval: Catalog | None
     admitted: Mapping[str, RowBits] = field(default_factory=dict)
     """By table: the rows that a nightly run's stage `rows` has admitted (life_cycle)."""
-
-
-@dataclass(frozen=True)
-class BuiltModel:
-    model: DistributedModelParallel
-    objective: Objective
-    plan: ShardingPlan
-    tables: tuple[Table, ...]
 
 
 def find_data(config: Config, ranks: Ranks) -> Data:
@@ -129,66 +108,6 @@ def eval_reader(config: Config, data: Data, ranks: Ranks) -> ParquetReader | Non
     )
 
 
-def build_model(config: Config, ranks: Ranks) -> BuiltModel:
-    """Builds the sharded model with its fused table optimizers. Collective.
-
-    The same seed gives the same initial values at any number of ranks and under any plan.
-    """
-    torch.manual_seed(config.run.seed)
-    tables = config.tables
-    try:
-        embeddings = build_embeddings(config, torch.device("meta"))
-    except ValueError as error:  # a table name that TorchRec can't hold
-        raise ConfigError(f"features: {error}") from error
-    objective = Objective(
-        build_network(config),
-        build_balancer(config),
-        ranks.group,
-        config.run.precision,
-        takes_snapshots=config.numerics.on_non_finite == "skip_batch",
-    )
-    task = TrainModule(embeddings, objective.to(ranks.device))
-    # Rank 0 plans and the others take its plan or its error: TorchRec's own collective plan leaves
-    # them waiting when it fails.
-    plan = on_first_rank(
-        lambda: plan_sharding(
-            task,
-            tables,
-            config.sharding,
-            world_size=ranks.world_size,
-            local_world_size=ranks.local_world_size,
-            device_type=ranks.device.type,
-            batch_size=config.data.batch_size,
-        ),
-        ranks.control,
-    )
-    model = shard_model(
-        task,
-        embeddings,
-        plan,
-        ranks,
-        tables=tables,
-        optimizer=config.optimizer.sparse,
-        seed=config.run.seed,
-    )
-    # From here on each rank draws dropout masks of its own.
-    torch.manual_seed(config.run.seed + 1 + ranks.rank)
-    return BuiltModel(model, objective, plan, tables)
-
-
-def admitted_rows(found: Found, config: Config) -> dict[str, RowBits]:
-    """Reads the rows that the checkpoint's training admitted, by table; empty: all rows."""
-    if ADMITTED_NAME not in found.manifest.files:
-        return {}
-    return read_row_bits(found.folder / ADMITTED_NAME, config.tables)
-
-
-def network_layout(config: Config) -> NetworkLayout:
-    """Returns what the axes of the network's parameters mean, without memory or random numbers."""
-    with torch.device("meta"):
-        return build_network(config).layout
-
-
 def _find_data(config: Config, world_size: int) -> Data:
     log = LogOnce()
     train = _find_split("train", config, config.data.train, log)
@@ -196,7 +115,7 @@ def _find_data(config: Config, world_size: int) -> Data:
         require_one_step(train.num_rows, world_size, config.data.batch_size)
     except DataError as error:
         raise DataError([f"{train.storage.url}: {problem}" for problem in error.problems]) from None
-    admitted = _admitted(config)
+    admitted = admitted_for_training(config)
     if config.data.eval is None:
         return Data(train, None, admitted)
     held_out = _find_split("eval", config, config.data.eval, log)
@@ -206,21 +125,6 @@ def _find_data(config: Config, world_size: int) -> Data:
     if errors:
         raise DataError(errors)
     return Data(train, held_out, admitted)
-
-
-def _admitted(config: Config) -> dict[str, RowBits]:
-    life_cycle = config.life_cycle
-    if life_cycle.rows is None:
-        if life_cycle.tables:
-            LOGGER.warning(
-                "life_cycle: only launch/nightly.py keeps the row history: this run evicts no row "
-                "and admits every id"
-            )
-        return {}
-    if not life_cycle.admitting:
-        return {}
-    folder = Path(life_cycle.rows)
-    return read_night_bits(folder, ADMITTED_NAME, config.tables, needed=life_cycle.admitting)
 
 
 def _find_split(name: str, config: Config, split: SplitConfig, log: LogOnce) -> Catalog:
