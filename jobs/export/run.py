@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from data_pipelines.catalog.catalog import schema_hash
-from data_pipelines.synthetic.storage import log_name
 from jobs.assembly.admitted_rows import admitted_in_checkpoint
-from jobs.assembly.data import find_train_files
-from jobs.assembly.data_root import names_no_log
-from jobs.assembly.log_once import LogOnce
 from jobs.export.arguments import ExportArguments
 from jobs.export.dense import export_dense
-from jobs.export.outputs import outputs_of
+from jobs.export.description import describe
 from marigold_rec.checkpoint.compatibility import config_differences
 from marigold_rec.checkpoint.finding import Found, open_checkpoint
 from marigold_rec.checkpoint.store import CheckpointStore
@@ -24,14 +18,10 @@ from marigold_rec.config.loading import config_from
 from marigold_rec.config.schema import Config
 from marigold_rec.config.tables import Table
 from marigold_rec.distributed.ranks import start_ranks
-from marigold_rec.errors import EXIT_DONE, ConfigError, DataError
+from marigold_rec.errors import EXIT_DONE, ConfigError
 from marigold_rec.network import Network
-from marigold_rec.serving.artefact import Artefact
-from marigold_rec.serving.inputs import column_kinds
 from marigold_rec.serving.writing import require_place, write_artefact
 from marigold_rec.training.monitoring.run_log import LOGGER
-from marigold_rec.transforms.feature_transforms import FeatureTransforms
-from marigold_rec.versions import installed_versions
 from models.build import build_network
 
 
@@ -56,7 +46,7 @@ def export_checkpoint(arguments: ExportArguments) -> int:
         program = export_dense(network)
         written = write_artefact(
             arguments.out,
-            _describe(config, found, network),
+            describe(config, found, network),
             program,
             {table: _values(table, store, found) for table in tables},
             precision=arguments.tables,
@@ -100,50 +90,3 @@ def _values(table: Table, store: CheckpointStore, found: Found) -> Callable[[], 
         return weight_ND
 
     return load
-
-
-def _describe(config: Config, found: Found, network: Network) -> Artefact:
-    return Artefact(
-        predictions=network.prediction_columns,
-        sequences=config.sequence_features,
-        outputs=outputs_of(config.tasks, network.extra_columns),
-        features=config.features,
-        columns=_columns(config, found),
-        tables={},
-        step=found.manifest.step,
-        run=config.run.name,
-        config_hash=found.manifest.config_hash,
-        schema_hash=found.manifest.schema_hash,
-        versions=installed_versions(),
-        files={},
-    )
-
-
-def _columns(config: Config, found: Found) -> dict[str, str] | None:
-    """Returns the types of the features' columns in the training files, if they can be read.
-
-    With them the predictor tells the number 7 from the text "7", which a hash feature would
-    silently map to different ids.
-    """
-    data = config.data
-    if names_no_log(config):
-        log = Path(config.run.dir) / ".synthetic" / log_name(data.synthetic)
-        if not log.exists():  # an export does not make it
-            return _unknown("the embedded log was deleted")
-    try:
-        catalog = find_train_files(config, LogOnce())
-    except (DataError, ConfigError) as error:
-        return _unknown(f"the training files can't be read ({error})")
-    if found.manifest.schema_hash not in (None, schema_hash(catalog)):
-        return _unknown("the training files have another schema now")
-    transforms = FeatureTransforms(config.features, config.tables)
-    names = [name for name in transforms.columns if name not in catalog.all_null]
-    return column_kinds(catalog.schema, names)
-
-
-def _unknown(why: str) -> None:
-    LOGGER.warning(
-        "%s: the artefact does not know whether a column held numbers or text in training; give "
-        "the files with data.path=..., and the predictor will refuse the other type",
-        why,
-    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,14 @@ from typing import Any
 from data_pipelines.catalog.catalog import schema_hash
 from data_pipelines.preflight.evaluation_columns import told_before_training
 from jobs.assembly.data import check_inputs, eval_reader, find_data, train_reader
-from jobs.assembly.model import build_model, network_layout
-from jobs.entrypoint.run_folder import lock_folder, move_aside, run_folder
+from jobs.assembly.model import build_model
+from jobs.entrypoint.run_folder import lock_folder, run_folder
 from jobs.training.metric_table import metric_lines
+from jobs.training.outputs import begin_summary, open_log, run_card, start_anew, write_config
+from jobs.training.starting_point import load_starting_point
 from jobs.training.summary import Summary
-from marigold_rec.checkpoint.compatibility import config_differences
-from marigold_rec.checkpoint.finding import Found, open_checkpoint
-from marigold_rec.checkpoint.mirror import refuse_taken_mirror
 from marigold_rec.checkpoint.store import CheckpointStore
 from marigold_rec.config.components import component_name
-from marigold_rec.config.dumping import config_hash, dump_config
-from marigold_rec.config.loading import config_from
 from marigold_rec.config.schema import Config
 from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.distributed.together import on_every_rank, on_first_rank
@@ -30,19 +25,15 @@ from marigold_rec.errors import (
     EXIT_DONE,
     EXIT_OTHER,
     EXIT_PREEMPTED,
-    CheckpointError,
-    ConfigError,
     MarigoldError,
 )
 from marigold_rec.sharding.planner import placements
 from marigold_rec.training.evaluation import Evaluation, evaluate
 from marigold_rec.training.monitoring.rank_totals import peak_memory, total_counts
-from marigold_rec.training.monitoring.run_log import LOGGER, RunLog
+from marigold_rec.training.monitoring.run_log import LOGGER
 from marigold_rec.training.stop import StopRequest, stop_on_signals
 from marigold_rec.training.trainer import Outcome, Trainer
-from marigold_rec.training.warm_start import plan_lines
 from marigold_rec.transforms.row_bits import ADMITTED_NAME, row_bits_bytes
-from marigold_rec.versions import installed_versions
 
 
 def train_and_evaluate(config: Config, ranks: Ranks, resume: str) -> int:
@@ -54,11 +45,11 @@ def train_and_evaluate(config: Config, ranks: Ranks, resume: str) -> int:
         # Until the very end: the first rank to exit makes torchrun signal the others, and the one
         # that is still writing its summary must finish it.
         stop = stack.enter_context(stop_on_signals())
-        summary = Summary(folder, _run_card(config, ranks), is_first=ranks.is_first)
+        summary = Summary(folder, run_card(config, ranks), is_first=ranks.is_first)
         try:
             if resume == "never":
-                on_first_rank(lambda: _start_anew(config, folder), ranks.control)
-            on_first_rank(lambda: _begin(folder, summary), ranks.control)
+                on_first_rank(lambda: start_anew(config, folder), ranks.control)
+            on_first_rank(lambda: begin_summary(folder, summary), ranks.control)
             return _run(config, ranks, resume, folder, summary, stop)
         except Exception as error:
             summary.fail(error.exit_code if isinstance(error, MarigoldError) else EXIT_OTHER, error)
@@ -81,14 +72,9 @@ def _run(
     )
     reader = train_reader(config, data, ranks)
     trainer = Trainer(config, ranks, built.model, built.objective, reader, store)
-    reset: Mapping[str, int] = {}
-    if (found := store.find(resume)) is not None:
-        _require_same_rows(found, store.files)
-        _resume(trainer, found, config, ranks)
-    elif config.warm_start.path is not None:
-        reset = _warm_start(trainer, Path(config.warm_start.path), ranks)
+    reset = load_starting_point(trainer, store, config, ranks, resume)
     # Not earlier: a start that is refused must not change the files of the earlier run.
-    on_first_rank(lambda: _write_config(config, folder), ranks.control)
+    on_first_rank(lambda: write_config(config, folder), ranks.control)
     inputs = check_inputs(config, data, ranks)
     for warning in told_before_training(config.evaluation, data.eval):
         LOGGER.warning("%s", warning)
@@ -103,13 +89,13 @@ def _run(
         component_name(config.model.trunk),
         config.balancer.name,
     )
-    log = on_every_rank(lambda: _open_log(config, folder, ranks, trainer.step), ranks.control)
+    log = on_every_rank(lambda: open_log(config, folder, ranks, trainer.step), ranks.control)
     try:
         outcome = trainer.train(log, stop)
         evaluation = Evaluation({})
         counts = {"data/counts": total_counts(reader.counts, ranks)}
         if reset:
-            counts["warm_start/evicted_rows"] = dict(reset)
+            counts["warm_start/evicted_rows"] = reset
         if data.train.skipped:
             counts["data/skipped_files"] = {"train": len(data.train.skipped)}
         held_out = eval_reader(config, data, ranks)
@@ -135,94 +121,6 @@ def _run(
         log.close()
     _log_ending(outcome, evaluation, folder)
     return EXIT_PREEMPTED if outcome.was_stopped else EXIT_DONE
-
-
-def _resume(trainer: Trainer, found: Found, config: Config, ranks: Ranks) -> None:
-    is_same_world = found.manifest.world_size == ranks.world_size
-    if differences := config_differences(
-        found.manifest.config, config, is_same_world=is_same_world
-    ):
-        raise CheckpointError(
-            f"{found.folder} was saved under another config:\n" + "\n".join(differences) +
-            "\nuse the old settings, another run.name, or --resume never"
-        )  # fmt: skip
-    for refused in found.refused:
-        LOGGER.warning("refused: %s", refused)
-    trainer.resume(found)
-    if found.fetched_from is not None:
-        LOGGER.info("fetched %s from the mirror %s", found.folder.name, found.fetched_from)
-    LOGGER.info("resumed from %s at step %d", found.folder, trainer.step)
-
-
-def _require_same_rows(found: Found, files: Mapping[str, bytes]) -> None:
-    """Raises CheckpointError if ids would be looked up in other rows than they were trained in."""
-    now = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    then = found.manifest.files.get(ADMITTED_NAME)
-    if (None if then is None else then.sha256) != now.get(ADMITTED_NAME):
-        raise CheckpointError(
-            f"{found.folder}: was saved with other admitted rows than those of life_cycle.rows: "
-            "restore the old folder, or use another run.name or --resume never"
-        )
-
-
-def _warm_start(trainer: Trainer, path: Path, ranks: Ranks) -> Mapping[str, int]:
-    """Loads the older model's values; returns how many rows of each table were reset."""
-    found = on_first_rank(lambda: open_checkpoint(path), ranks.control)
-    for refused in found.refused:
-        LOGGER.warning("refused: %s", refused)
-    then = config_from(found.manifest.config, (), where=f"config of {found.folder}")
-    plan = trainer.warm_start(found, then, network_layout(then))
-    LOGGER.info("warm start from %s (its step %d)", found.folder, found.manifest.step)
-    for line in plan_lines(plan):
-        LOGGER.info("%s", line)
-    return plan.reset
-
-
-def _begin(folder: Path, summary: Summary) -> None:
-    try:
-        summary.begin()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _write_config(config: Config, folder: Path) -> None:
-    try:
-        (folder / "config.effective.yaml").write_text(dump_config(config))
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _open_log(config: Config, folder: Path, ranks: Ranks, first_step: int) -> RunLog:
-    try:
-        return RunLog(
-            folder,
-            is_first=ranks.is_first,
-            tensorboard=config.logging.tensorboard,
-            first_step=first_step,
-        )
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(folder: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"run.dir: can't write below {folder} ({error}); choose another run.dir")
-
-
-def _start_anew(config: Config, folder: Path) -> None:
-    refuse_taken_mirror(config)
-    if (target := move_aside(folder)) is not None:
-        LOGGER.info("--resume never: the earlier run's files are now in %s", target)
-
-
-def _run_card(config: Config, ranks: Ranks) -> dict[str, Any]:
-    return {
-        "name": config.run.name,
-        "config_hash": config_hash(config),
-        "seed": config.run.seed,
-        "world_size": ranks.world_size,
-        "device": ranks.device.type,
-        "versions": installed_versions(),
-    }
 
 
 def _ending(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:

@@ -19,11 +19,7 @@ from marigold_rec.training.optimizer import Optimizers
 from marigold_rec.training.probing.random_stream import random_state, set_random_state
 from marigold_rec.training.row_sums import column_edges, stage
 from marigold_rec.training.step_hook import StepHook
-
-
-def model_tensors(model: DistributedModelParallel) -> dict[str, Tensor]:
-    """The live tensors of tables, dense part and balancer; sharded ones are DTensors."""
-    return {f"model/{name}": cast(Tensor, tensor) for name, tensor in model.state_dict().items()}
+from marigold_rec.training.train_module import model_tensors
 
 
 def load_model(model: DistributedModelParallel, store: CheckpointStore, found: Found) -> None:

@@ -17,8 +17,8 @@ from marigold_rec.config.tables import table_of_key
 from marigold_rec.distributed.ranks import Ranks
 from marigold_rec.errors import NumericsError
 from marigold_rec.training.objective import StepOutput
-from marigold_rec.training.state import model_tensors
 from marigold_rec.training.step_hook import Scalars, StepHook
+from marigold_rec.training.train_module import model_tensors
 
 _ROWS = 4096
 """Rows of each shard that a check samples."""
