@@ -20,7 +20,7 @@ Role = Literal["category", "number", "label", "weight", "time"]
 
 
 class Numbers(Record, allow_inf_nan=False):
-    """Of the finite values of a column of numbers, or of the lengths of lists."""
+    """Summarizes the finite values of a column of numbers, or the lengths of lists."""
 
     count: int
     mean: float
@@ -35,7 +35,7 @@ class Numbers(Record, allow_inf_nan=False):
 
 
 class Values(Record, allow_inf_nan=False):
-    """The most frequent values. Of a list column: of its elements."""
+    """Holds the most frequent values; those of a list column are its elements."""
 
     top: tuple[tuple[str, float], ...]
     """(value as text, share of the sampled values), the most frequent first."""
@@ -81,7 +81,7 @@ class LabelProfile(Record, allow_inf_nan=False):
 
 
 class Content(Record, allow_inf_nan=False):
-    """Of all rows, by the features' and labels' columns, in whatever order: what days share."""
+    """Identifies the rows of a day, in whatever order: tells what two days share."""
 
     digest: str
     """Equal where the rows are, as often as they occur."""
@@ -92,7 +92,7 @@ class Content(Record, allow_inf_nan=False):
 
 
 class EventHours(Record, allow_inf_nan=False):
-    """When the rows happened, by data.time."""
+    """Counts the rows by the hour in which they happened (data.time)."""
 
     column: str
     rows: tuple[tuple[int, int], ...]

@@ -73,7 +73,7 @@ def test_each_folder_with_code_is_a_package(top: str) -> None:
 
 
 def lines_in_functions(file: Path) -> set[int]:
-    """Those of imports that are not done when the module is imported."""
+    """Finds the imports that are not done when the module is imported."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     within = [
         node
@@ -101,7 +101,7 @@ def imports_of_modules() -> dict[str, set[str]]:
 
 
 def longest_chain(imports: dict[str, set[str]]) -> tuple[str, ...]:
-    """From importer to imported. There are no circles: import-linter sees to it."""
+    """Goes from importer to imported. There are no circles: import-linter sees to it."""
 
     @functools.cache
     def chain_from(module: str) -> tuple[str, ...]:

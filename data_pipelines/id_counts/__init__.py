@@ -1,0 +1,1 @@
+"""Counts how often ids and table rows were seen."""

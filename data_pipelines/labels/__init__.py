@@ -1,0 +1,1 @@
+"""Reads label columns, and tells which labels are final by when their events happened."""

@@ -1,0 +1,1 @@
+"""Decides which rows each rank reads, and in what order."""

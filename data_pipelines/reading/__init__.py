@@ -1,0 +1,1 @@
+"""Reads batches: rows are decoded and verified in background threads."""

@@ -1,0 +1,1 @@
+"""Computes moments, samples and distinct counts of values that come in pieces."""

@@ -1,0 +1,1 @@
+"""Builds data and model from a config, for every job."""

@@ -1,0 +1,1 @@
+"""Surrounds a job: flags, logging, errors in plain words, exit codes, the run's folder."""

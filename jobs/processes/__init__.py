@@ -1,0 +1,1 @@
+"""Starts other programs and stops them, passes signals on, describes the machine."""

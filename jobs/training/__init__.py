@@ -1,0 +1,1 @@
+"""Implements launch/train.py: builds, resumes or starts warm, trains, evaluates."""
