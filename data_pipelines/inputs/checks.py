@@ -17,9 +17,8 @@ from data_pipelines.labels.columns import LabelColumns, Labels, zero_weights
 from marigold_rec.config.due import Due
 from marigold_rec.config.features import FeatureSettings, SparseFeature
 from marigold_rec.config.schema import Config
-from marigold_rec.transforms import FeatureTransforms
 from marigold_rec.transforms.dense import NumberKind
-from marigold_rec.transforms.feature_transforms import Transformed
+from marigold_rec.transforms.feature_transforms import FeatureTransforms, Transformed
 from marigold_rec.transforms.kinds import kind_of
 
 

@@ -18,8 +18,8 @@ from data_pipelines.inputs.examples import Examples, where_of
 from data_pipelines.statistics.moments import Moments
 from data_pipelines.statistics.sample import PlaceSample
 from marigold_rec.config.features import DenseSettings, NumberFeature, Standardize
-from marigold_rec.transforms import lone_array
 from marigold_rec.transforms.arrow_types import is_number
+from marigold_rec.transforms.columns import lone_array
 from marigold_rec.transforms.dense import MAX_DENSE, number_values
 
 _LEAST_SPREAD = 0.01
