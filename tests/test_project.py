@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,22 @@ def test_each_folder_with_code_is_a_package(top: str) -> None:
     folders = {path.parent for path in (ROOT / top).rglob("*.py")}
     missing = [folder for folder in folders if not (folder / "__init__.py").exists()]
     assert missing == []
+
+
+def test_an_editable_install_puts_the_checkout_on_the_path(tmp_path: Path) -> None:
+    """A wheel holds marigold_rec alone (tests/serving/test_wheel.py): jobs and their folders are
+    found beside it, however the checkout is installed."""
+    for name in ("pyproject.toml", "README.md", "LICENSE", "marigold_rec/__init__.py"):
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "src" / name)
+    code = f"from setuptools import build_meta; build_meta.build_editable({str(tmp_path)!r})"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "src", check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        (pth,) = (name for name in files.namelist() if name.endswith(".pth"))
+        assert files.read(pth).decode().strip() == str(tmp_path / "src")
 
 
 def lines_in_functions(file: Path) -> set[int]:
