@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from marigold_rec.config.names import RUN_NAME_PATTERN
 from marigold_rec.config.nearest import did_you_mean
 from marigold_rec.config.section import Section
-from marigold_rec.config.yaml_text import parse_yaml
+from marigold_rec.config.yaml_text import read_yaml
 from marigold_rec.errors import ConfigError
 
 SINGLE_TASK = "single-task-"
@@ -81,15 +81,7 @@ class StudyFile(Section):
 
 def read_study_file(path: Path) -> StudyFile:
     """Reads and checks a study file. Raises ConfigError with every problem found."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: the study file can't be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: the study file is not UTF-8 text ({error})") from error
-    tree = parse_yaml(text, str(path))
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings at the top, found {tree!r:.60}")
+    tree = read_yaml(path, "study file")
     try:
         as_json = json.dumps(tree)  # as load_config does it: strict, and lists for tuples
     except (TypeError, ValueError, RecursionError) as error:

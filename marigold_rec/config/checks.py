@@ -207,7 +207,7 @@ def _readers(config: Config) -> list[str]:
     return problems or [
         f"tasks.{task}: it reads no feature; add it to some feature's `tasks`, or leave them null"
         for task in known
-        if all(task not in (feature.tasks or known) for feature in config.features)
+        if all(f.tasks is not None and task not in f.tasks for f in config.features)
     ]
 
 

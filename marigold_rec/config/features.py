@@ -21,9 +21,9 @@ class FeatureSettings(Section):
 
     kind: Any
     name: Name
-    tasks: tuple[Name, ...] | None = Field(default=None, min_length=1)
-    """Tasks that read it; null: all. It is kept from the others, and their gradients don't reach
-    its table."""
+    tasks: tuple[Name, ...] | None = None
+    """Tasks that read it; null: all; []: none. It is kept from the others, and their gradients
+    don't reach its table."""
 
     @property
     def columns(self) -> tuple[str, ...]:

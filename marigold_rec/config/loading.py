@@ -18,7 +18,7 @@ from marigold_rec.config.moved import moved_settings
 from marigold_rec.config.overrides import apply_override
 from marigold_rec.config.problems import describe_all
 from marigold_rec.config.schema import Config
-from marigold_rec.config.yaml_text import MAX_CHARACTERS, parse_yaml
+from marigold_rec.config.yaml_text import read_yaml
 from marigold_rec.errors import ConfigError
 
 
@@ -29,19 +29,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     nearest known name.
     """
     file = Path(path)
-    try:
-        with file.open(encoding="utf-8") as opened:
-            text = opened.read(MAX_CHARACTERS + 1)
-    except OSError as error:
-        raise ConfigError(f"{file}: the config file can't be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: the config file is not UTF-8 text ({error})") from error
-    tree = parse_yaml(text, str(file))
-    if not isinstance(tree, dict):
-        kind = "a list" if isinstance(tree, list) else "a plain value"
-        found = "an empty file" if tree is None else kind
-        raise ConfigError(f"{file}: expected a mapping of sections at the top, found {found}")
-    return config_from(tree, overrides, where=str(file))
+    return config_from(read_yaml(file, "config file"), overrides, where=str(file))
 
 
 def config_from(tree: Mapping[str, Any], overrides: Sequence[str], *, where: str) -> Config:

@@ -192,9 +192,17 @@ class Config(Section):
         return self
 
     def with_only_task(self, name: str) -> Config:
-        """The same config with one task; it is observed on the same rows, given no other."""
+        """The same config with one task; it is observed on the same rows, given no other, and
+        reads the same features."""
         [task] = [task for task in self.tasks if task.name == name]
-        return self.model_copy(update={"tasks": (task.model_copy(update={"given": None}),)})
+        features = tuple(
+            feature
+            if feature.tasks is None
+            else feature.model_copy(update={"tasks": None if name in feature.tasks else ()})
+            for feature in self.features
+        )
+        only = {"tasks": (task.model_copy(update={"given": None}),), "features": features}
+        return self.model_copy(update=only)
 
     @property
     def sequence_features(self) -> dict[str, str]:

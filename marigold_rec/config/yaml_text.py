@@ -7,6 +7,7 @@ The loader is a SafeLoader that refuses duplicate keys, reads `1e-4` as a number
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -102,6 +103,26 @@ _Loader.yaml_implicit_resolvers = {
 for _name, (_pattern, _first) in _RULES.items():
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), list(_first))
     _Dumper.add_implicit_resolver(_TAG + _name, re.compile(_pattern), list(_first))
+
+
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds; no more of a huge file is read than tells that it is one.
+
+    Raises ConfigError, which calls the file `what`.
+    """
+    try:
+        with path.open(encoding="utf-8") as opened:
+            text = opened.read(MAX_CHARACTERS + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: the {what} can't be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: the {what} is not UTF-8 text ({error})") from error
+    tree = parse_yaml(text, str(path))
+    if not isinstance(tree, dict):
+        kind = "a list" if isinstance(tree, list) else "a plain value"
+        found = "an empty file" if tree is None else kind
+        raise ConfigError(f"{path}: expected a mapping at the top, found {found}")
+    return tree
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from marigold_rec.analysis.report import FORMAT, Figure, Report
 from marigold_rec.config.flat import flat_settings
-from marigold_rec.config.yaml_text import parse_yaml
+from marigold_rec.config.yaml_text import read_yaml
 from marigold_rec.errors import ConfigError
 
 _FILES = ("report.json", "summary.json")
@@ -151,11 +151,7 @@ def _settings(folder: Path) -> dict[str, object] | None:
     file = folder / "config.effective.yaml"
     if not file.is_file():
         return None
-    try:
-        tree = parse_yaml(file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: can't be read ({error}); restore it or remove it") from error
-    return flat_settings(tree)
+    return flat_settings(read_yaml(file, "run's config"))
 
 
 def _number(value: object) -> float | None:

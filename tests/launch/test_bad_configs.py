@@ -68,12 +68,12 @@ BAD = [
     written(
         "empty file",
         "# nothing\n",
-        "{config}: expected a mapping of sections at the top, found an empty file",
+        "{config}: expected a mapping at the top, found an empty file",
     ),
     written(
         "a list",
         "- run\n- data\n",
-        "{config}: expected a mapping of sections at the top, found a list",
+        "{config}: expected a mapping at the top, found a list",
     ),
     written(
         "broken YAML",

@@ -5,6 +5,7 @@ Shapes: B rows, R width of the pooled embeddings, N ids of the sequence.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from marigold_rec.config.checks import cross_field_problems
+from marigold_rec.config.dumping import dump_config
+from marigold_rec.config.loading import load_config
 from marigold_rec.config.schema import Config
 from marigold_rec.inputs import Inputs, Jagged
 from marigold_rec.network import Network
@@ -114,3 +117,17 @@ def test_an_unknown_task_and_a_task_that_reads_nothing_are_refused() -> None:
     features = tuple(f.model_copy(update={"tasks": ("a", "b")}) for f in config.features)
     problems = cross_field_problems(config.model_copy(update={"features": features}))
     assert [line.partition(":")[0] for line in problems] == ["tasks.c"]
+
+
+def test_a_single_task_reads_what_it_reads_among_others(tmp_path: Path) -> None:
+    whole = _config(_TRUNKS[1], ["dcn_v2"], ["b", "c"], ["c"], None)
+    only = whole.with_only_task("a")
+    file = tmp_path / "config.yaml"
+    file.write_text(dump_config(only))
+    assert load_config(file) == only  # as a study's runs read it
+    torch.manual_seed(0)
+    network = build_network(only).double()
+    for parameter in network.parameters():
+        torch.nn.init.uniform_(parameter, -0.1, 0.3)
+    read = {name for name, g in _gradients(network, _inputs(), 0).items() if bool(g.any())}
+    assert read == {"place", "clicks"}

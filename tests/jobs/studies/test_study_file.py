@@ -148,7 +148,7 @@ def test_what_is_no_study_file_is_refused(tmp_path: Path) -> None:
         make_plan(tmp_path / "nothing.yaml")
     file = tmp_path / "list.yaml"
     file.write_text("- a\n")
-    with pytest.raises(ConfigError, match=r"expected a mapping of settings at the top, found \["):
+    with pytest.raises(ConfigError, match=r"expected a mapping at the top, found a list"):
         make_plan(file)
     file.write_text("seeds: [1]\nseeds: [2]\n")
     with pytest.raises(ConfigError, match="line 2: the key 'seeds' stands twice"):
